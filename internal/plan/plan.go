@@ -1,0 +1,293 @@
+// Package plan is the solved commit: sources, steps and artifacts as a graph in
+// canonical JSON, named by its digest, so that anybody can rerun it.
+//
+// The package has no I/O and knows no language: what is particular to one is in
+// its ecosystem, which makes plans. A Step's id is the digest of everything that
+// goes into it; two steps with one id are the same build.
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+	"sort"
+
+	"hallmark/internal/canonical"
+	"hallmark/internal/digest"
+	"hallmark/internal/purl"
+)
+
+// Schema names the form of Plan; schemas/plan.v1.json describes it.
+const Schema = "urn:hallmark:plan:v1"
+
+// Limits for a plan that comes from outside.
+const (
+	MaxBytes = 64 << 20
+	MaxSteps = 20000
+)
+
+// Plan is one solved commit.
+type Plan struct {
+	Schema         string      `json:"schema"`
+	Ecosystem      string      `json:"ecosystem"`    // purl type, such as "pypi"
+	Requirements   []string    `json:"requirements"` // as asked, normalised, sorted
+	Platform       Platform    `json:"platform"`
+	AtTime         string      `json:"at_time"`          // RFC 3339, UTC, seconds
+	AtTimeEnforced bool        `json:"at_time_enforced"` // false if an index gave no upload times
+	Seed           Seed        `json:"seed"`
+	Sources        []Source    `json:"sources"`   // sorted by digest
+	Steps          []Step      `json:"steps"`     // in an order in which they can be built
+	Artifacts      []Artifact  `json:"artifacts"` // the runtime closure, sorted by purl
+	Unplanned      []Unplanned `json:"unplanned,omitempty"`
+	Notices        []string    `json:"notices,omitempty"` // what a person should know, such as an ignored setting
+}
+
+// Platform is what the artifacts expect of the machine they are installed on.
+type Platform struct {
+	OS          string `json:"os"`          // "linux"
+	Arch        string `json:"arch"`        // "amd64"
+	Interpreter string `json:"interpreter"` // "cpython-3.11"
+	Libc        string `json:"libc"`        // "glibc-2.36": the newest that the seed can promise
+}
+
+// String is the platform in one line, as the status shows it.
+func (p Platform) String() string {
+	return p.Interpreter + " on " + p.OS + "/" + p.Arch + ", " + p.Libc
+}
+
+// Seed names the pinned binaries by the digest of their set.
+type Seed struct {
+	Name   string        `json:"name"`   // "bookworm"
+	Digest digest.Digest `json:"digest"` // of the set
+	Bytes  int64         `json:"bytes"`  // installed, as unpacked
+}
+
+// Source is what is built.
+type Source struct {
+	PURL    purl.PURL     `json:"purl"`
+	File    string        `json:"file"`
+	Digest  digest.Digest `json:"digest"`
+	Size    int64         `json:"size"`
+	Kind    string        `json:"kind"`              // "archive" or "vcs"
+	Tag     string        `json:"tag"`               // whether archive and tag agree: "verified", "differs", "unavailable"
+	Index   string        `json:"index,omitempty"`   // name of the index, if it is not the default
+	Removed []Removed     `json:"removed,omitempty"` // native and bytecode files taken out, sorted by path
+	Origin  string        `json:"origin,omitempty"`  // publisher attestation: "", "recorded"
+}
+
+// Removed is a native or bytecode file that was taken out of a source.
+type Removed struct {
+	Path   string        `json:"path"`
+	Digest digest.Digest `json:"digest"`
+	Kind   string        `json:"kind"`
+}
+
+// Step is one build.
+type Step struct {
+	ID     digest.Digest `json:"id"` // digest of the canonical JSON of the step without its id
+	PURL   purl.PURL     `json:"purl"`
+	Recipe Recipe        `json:"recipe"`
+	Inputs []Input       `json:"inputs"` // sorted by tag, purl
+	Env    Environment   `json:"environment"`
+}
+
+// Tags of inputs (design: "Words").
+const (
+	TagSource  = "src"
+	TagBuilder = "builder"
+	TagDeps    = "deps"
+)
+
+// Input is one thing that a step reads: a source or the seed by its digest,
+// another step's output by that step's id.
+type Input struct {
+	Tag    string        `json:"tag"`
+	PURL   purl.PURL     `json:"purl"`
+	Digest digest.Digest `json:"digest,omitempty"`
+	Step   digest.Digest `json:"step,omitempty"`
+}
+
+// Recipe is how to build, as data.
+type Recipe struct {
+	Kind         string        `json:"kind"`                    // "pep517"
+	Backend      string        `json:"backend"`                 // PEP 517 build-backend, module:object
+	BackendPath  []string      `json:"backend_path,omitempty"`  // PEP 517 backend-path
+	Requires     []string      `json:"requires,omitempty"`      // PEP 518 build-system.requires
+	HookRequires []string      `json:"hook_requires,omitempty"` // what get_requires_for_build_wheel said
+	Query        digest.Digest `json:"query,omitempty"`         // id of the query step that asked
+	Driver       string        `json:"driver"`                  // digest of the program that calls the hooks
+}
+
+// Environment is what is declared and fixed.
+type Environment struct {
+	Builder         string            `json:"builder"`           // BuilderVersion
+	Profile         string            `json:"profile"`           // digest of the sandbox profile
+	SourceDateEpoch int64             `json:"source_date_epoch"` // seconds
+	Variables       map[string]string `json:"variables,omitempty"`
+}
+
+// Artifact is one row: a package of the runtime closure.
+type Artifact struct {
+	PURL      purl.PURL     `json:"purl"`
+	Step      digest.Digest `json:"step,omitempty"`      // empty: nothing to build, see Unplanned
+	Source    digest.Digest `json:"source,omitempty"`    // empty: no source
+	Requires  []purl.PURL   `json:"requires,omitempty"`  // what it runs with, sorted
+	Direct    bool          `json:"direct"`              // asked for by a requirement
+	Published *Published    `json:"published,omitempty"` // the candidate when it cannot be proven
+	Metadata  string        `json:"metadata"`            // "sdist", "wheel-hint", "query": where its requirements came from
+}
+
+// Published is the file that upstream publishes for the platform.
+type Published struct {
+	File     string        `json:"file"`
+	Digest   digest.Digest `json:"digest"`
+	Size     int64         `json:"size"`
+	Attested bool          `json:"attested,omitempty"` // the index offers a publisher attestation (recorded, not yet counted)
+}
+
+// Unplanned is a package for which no step could be made, and why.
+type Unplanned struct {
+	PURL    purl.PURL `json:"purl"`
+	Code    string    `json:"code"`             // reason code: "no-source", "build-failed", …
+	Message string    `json:"message"`          // a sentence
+	Cause   purl.PURL `json:"cause,omitempty"`  // the package at fault
+	Inputs  []Input   `json:"inputs,omitempty"` // what it would be built with, as far as it is known
+}
+
+// BuilderVersion is the version of everything in Hallmark that can change a
+// build's bytes: unpacking, environment, driver, naming. Raise it when they do.
+const BuilderVersion = "hallmark-builder/1"
+
+// Seal gives s with its ID computed; inputs are sorted first.
+func (s Step) Seal() (Step, error) {
+	sort.Slice(s.Inputs, func(i, j int) bool {
+		a, b := s.Inputs[i], s.Inputs[j]
+		if a.Tag != b.Tag {
+			return a.Tag < b.Tag
+		}
+		if a.PURL != b.PURL {
+			return a.PURL < b.PURL
+		}
+		return a.Digest+a.Step < b.Digest+b.Step
+	})
+	s.ID = ""
+	d, _, err := canonical.Digest(s)
+	if err != nil {
+		return Step{}, fmt.Errorf("id of step %s: %w", s.PURL, err)
+	}
+	s.ID = d
+	return s, nil
+}
+
+// Source gives the step's source digest; empty if it has none.
+func (s Step) Source() digest.Digest {
+	for _, in := range s.Inputs {
+		if in.Tag == TagSource {
+			return in.Digest
+		}
+	}
+	return ""
+}
+
+// Deps gives the ids of the steps whose outputs s reads, in input order.
+func (s Step) Deps() []digest.Digest {
+	var d []digest.Digest
+	for _, in := range s.Inputs {
+		if in.Step != "" {
+			d = append(d, in.Step)
+		}
+	}
+	return d
+}
+
+// Digest is the plan's name, with the canonical JSON that it is the digest of.
+func (p *Plan) Digest() (digest.Digest, []byte, error) { return canonical.Digest(p) }
+
+// Step finds a step by id.
+func (p *Plan) Step(id digest.Digest) (Step, bool) {
+	for _, s := range p.Steps {
+		if s.ID == id {
+			return s, true
+		}
+	}
+	return Step{}, false
+}
+
+// Artifact finds a row by purl.
+func (p *Plan) Artifact(u purl.PURL) (Artifact, bool) {
+	for _, a := range p.Artifacts {
+		if a.PURL == u {
+			return a, true
+		}
+	}
+	return Artifact{}, false
+}
+
+// SourceOf finds a source by digest.
+func (p *Plan) SourceOf(d digest.Digest) (Source, bool) {
+	for _, s := range p.Sources {
+		if s.Digest == d {
+			return s, true
+		}
+	}
+	return Source{}, false
+}
+
+// Parse reads a plan that comes from outside and checks that it is whole: its
+// schema, that each step's id is the digest of the step, that every input is
+// there and stands before its use, and that every artifact's step is there.
+func Parse(b []byte) (*Plan, error) {
+	if len(b) > MaxBytes {
+		return nil, fmt.Errorf("plan of %d bytes: at most %d", len(b), MaxBytes)
+	}
+	var p Plan
+	if err := json.Unmarshal(b, &p); err != nil {
+		return nil, fmt.Errorf("plan is not JSON of the form %s: %w", Schema, err)
+	}
+	return &p, p.Check()
+}
+
+// Check tells what is wrong with a plan's structure; nil if nothing.
+func (p *Plan) Check() error {
+	if p.Schema != Schema {
+		return fmt.Errorf("plan has schema %.80q: want %s", p.Schema, Schema)
+	}
+	if len(p.Steps) > MaxSteps {
+		return fmt.Errorf("plan has %d steps: at most %d", len(p.Steps), MaxSteps)
+	}
+	sources := map[digest.Digest]bool{}
+	for _, s := range p.Sources {
+		if !s.Digest.Valid() {
+			return fmt.Errorf("source %s: bad digest", s.PURL)
+		}
+		sources[s.Digest] = true
+	}
+	seen := map[digest.Digest]bool{}
+	for i, s := range p.Steps {
+		want, err := s.Seal()
+		if err != nil {
+			return err
+		}
+		if want.ID != s.ID {
+			return fmt.Errorf("step %d (%s): its id %s is not the digest of its contents (%s)", i, s.PURL, s.ID.Short(), want.ID.Short())
+		}
+		for _, in := range s.Inputs {
+			switch {
+			case in.Tag == TagSource && !sources[in.Digest]:
+				return fmt.Errorf("step %s: its source %s is not in the plan", s.PURL, in.Digest.Short())
+			case in.Tag == TagBuilder && in.Digest != p.Seed.Digest:
+				return fmt.Errorf("step %s: its builder %s is not the plan's seed", s.PURL, in.Digest.Short())
+			case in.Tag == TagDeps && !seen[in.Step]:
+				return fmt.Errorf("step %s: its input %s does not stand before it in the plan", s.PURL, in.PURL)
+			case in.Tag != TagSource && in.Tag != TagBuilder && in.Tag != TagDeps:
+				return fmt.Errorf("step %s: input with unknown tag %.40q", s.PURL, in.Tag)
+			}
+		}
+		seen[s.ID] = true
+	}
+	for _, a := range p.Artifacts {
+		if a.Step != "" && !seen[a.Step] {
+			return fmt.Errorf("artifact %s: its step %s is not in the plan", a.PURL, a.Step.Short())
+		}
+	}
+	return nil
+}
