@@ -1,0 +1,347 @@
+// Package keys keeps the three private keys of an installation: the signer's,
+// the transparency log's and the time stamp's. They are separate, so that none
+// of the three statements (who said it, that it was logged, when) can stand in
+// for another.
+//
+// The set is made whole on first use and never in part: a folder in which one
+// file is missing is an error, because a key made anew in silence would orphan
+// everything that the lost one signed. The package refuses files and folders
+// that others can read, links, and keys that are not ECDSA P-256.
+package keys
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"os"
+	"path/filepath"
+	"time"
+
+	"hallmark/internal/fault"
+)
+
+// File names within the folder of keys.
+const (
+	signerFile    = "signer.pem"
+	logFile       = "log.pem"
+	timestampFile = "timestamp.pem"
+	chainFile     = "timestamp-chain.pem" // leaf, then root
+)
+
+// tsaLifetime is how long the time stamp's certificates are valid.
+const tsaLifetime = 10 * 365 * 24 * time.Hour
+
+// maxFile is the most bytes that a file of the set may have.
+const maxFile = 64 << 10
+
+// Set is the keys of one installation. It is read-only after Open and safe for
+// concurrent use.
+type Set struct {
+	Signer    crypto.Signer // signs statements
+	Log       crypto.Signer // signs the log's checkpoints
+	Timestamp crypto.Signer // signs time stamps, under Leaf
+
+	// Leaf certifies the time stamp's key, Root certifies Leaf. Root's private
+	// key was thrown away when Leaf was made: nothing else can be certified.
+	Leaf, Root *x509.Certificate
+}
+
+// Open reads the set in dir, or makes it if dir is not there or empty. Keys are
+// PKCS#8 PEM files of mode 0600 in a folder of mode 0700. The whole folder is
+// written under a temporary name, synced and renamed, so that it is complete or
+// not there. A wider mode is fault.Denied, a missing or malformed file
+// fault.Corrupt.
+func Open(dir string) (*Set, error) {
+	names, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(names) == 0 {
+		if err := create(dir); err != nil {
+			return nil, fmt.Errorf("make keys in %s: %w", dir, err)
+		}
+	} else if err != nil {
+		return nil, fmt.Errorf("open keys in %s: %w", dir, err)
+	}
+	if err := private(dir, true); err != nil {
+		return nil, err
+	}
+	var s Set
+	for _, k := range []struct {
+		file string
+		to   *crypto.Signer
+	}{{signerFile, &s.Signer}, {logFile, &s.Log}, {timestampFile, &s.Timestamp}} {
+		if *k.to, err = readKey(filepath.Join(dir, k.file)); err != nil {
+			return nil, err
+		}
+	}
+	if s.Leaf, s.Root, err = readChain(filepath.Join(dir, chainFile)); err != nil {
+		return nil, err
+	}
+	pub, ok := s.Leaf.PublicKey.(*ecdsa.PublicKey)
+	if !ok || !pub.Equal(s.Timestamp.Public()) {
+		return nil, fault.New(fault.Corrupt, "keys in %s: %s does not certify the key in %s", dir, chainFile, timestampFile)
+	}
+	return &s, nil
+}
+
+// ID names a public key: the first 16 hex digits of the SHA-256 of its SPKI in
+// DER. Empty if pub is no public key.
+func ID(pub crypto.PublicKey) string {
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return ""
+	}
+	h := sha256.Sum256(der)
+	return hex.EncodeToString(h[:])[:16]
+}
+
+// PublicPEM is the public key as a PEM block (SPKI), as cosign and
+// slsa-verifier read it. Empty if pub is no public key.
+func PublicPEM(pub crypto.PublicKey) []byte {
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return nil
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+}
+
+// ParsePublicPEM reads what PublicPEM wrote. Keys other than ECDSA P-256 are
+// fault.Unsupported, anything else fault.Hostile.
+func ParsePublicPEM(b []byte) (*ecdsa.PublicKey, error) {
+	if len(b) > maxFile {
+		return nil, fault.New(fault.Hostile, "public key of %d bytes: at most %d", len(b), maxFile)
+	}
+	block, _ := pem.Decode(b)
+	if block == nil || block.Type != "PUBLIC KEY" {
+		return nil, fault.New(fault.Hostile, "public key: no PEM block PUBLIC KEY in it")
+	}
+	k, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, fault.New(fault.Hostile, "public key: %w", err)
+	}
+	pub, ok := k.(*ecdsa.PublicKey)
+	if !ok || pub.Curve != elliptic.P256() {
+		return nil, fault.New(fault.Unsupported, "public key of type %T: only ECDSA P-256 is used here", k)
+	}
+	return pub, nil
+}
+
+// create makes a whole set and moves it to dir.
+func create(dir string) (err error) {
+	parent := filepath.Dir(filepath.Clean(dir))
+	if err := os.MkdirAll(parent, 0o700); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(parent, ".keys-new-") // mode 0700
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	var tsa *ecdsa.PrivateKey
+	for _, name := range []string{signerFile, logFile, timestampFile} {
+		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return err
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(k)
+		if err != nil {
+			return err
+		}
+		if err := writeSynced(filepath.Join(tmp, name), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})); err != nil {
+			return err
+		}
+		tsa = k // the last one is the time stamp's
+	}
+	chain, err := newChain(tsa.Public(), time.Now())
+	if err != nil {
+		return err
+	}
+	if err := writeSynced(filepath.Join(tmp, chainFile), chain); err != nil {
+		return err
+	}
+	if err := syncDir(tmp); err != nil {
+		return err
+	}
+	// os.Rename refuses a folder that is there, even an empty one. Remove takes
+	// only an empty one away.
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if names, e := os.ReadDir(dir); e == nil && len(names) > 0 {
+			return nil
+		}
+		return err
+	}
+	if err := os.Rename(tmp, dir); err != nil {
+		// Another process was first: its set stands, ours was never used.
+		if names, e := os.ReadDir(dir); e == nil && len(names) > 0 {
+			return nil
+		}
+		return err
+	}
+	return syncDir(parent)
+}
+
+// newChain certifies pub for time stamps (RFC 3161 section 2.3: the purpose
+// timeStamping, critical, and no other) under a root whose key is dropped here.
+func newChain(pub crypto.PublicKey, now time.Time) ([]byte, error) {
+	rootKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	from, to := now.Add(-24*time.Hour).UTC().Truncate(time.Second), now.Add(tsaLifetime).UTC().Truncate(time.Second)
+	id := ID(pub)
+	rootSerial, err := serial()
+	if err != nil {
+		return nil, err
+	}
+	leafSerial, err := serial()
+	if err != nil {
+		return nil, err
+	}
+	root := &x509.Certificate{
+		SerialNumber: rootSerial, NotBefore: from, NotAfter: to,
+		Subject: pkix.Name{CommonName: "Hallmark time stamp root " + id, Organization: []string{"Hallmark"}},
+		IsCA:    true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	rootDER, err := x509.CreateCertificate(rand.Reader, root, root, rootKey.Public(), rootKey)
+	if err != nil {
+		return nil, err
+	}
+	leaf := &x509.Certificate{
+		SerialNumber: leafSerial, NotBefore: from, NotAfter: to,
+		Subject:  pkix.Name{CommonName: "Hallmark time stamp " + id, Organization: []string{"Hallmark"}},
+		KeyUsage: x509.KeyUsageDigitalSignature,
+		// x509 would not mark the extended key usage critical, so it is
+		// written here: SEQUENCE { id-kp-timeStamping }.
+		ExtraExtensions: []pkix.Extension{{
+			Id: []int{2, 5, 29, 37}, Critical: true,
+			Value: []byte{0x30, 0x0a, 0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x08},
+		}},
+	}
+	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, root, pub, rootKey)
+	if err != nil {
+		return nil, err
+	}
+	return append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leafDER}),
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: rootDER})...), nil
+}
+
+func serial() (*big.Int, error) {
+	return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+}
+
+// private refuses what others could read or put in place.
+func private(path string, dir bool) error {
+	fi, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fault.Advise(fault.Corrupt, "Restore it from a backup; a new key would orphan all that this one signed.",
+			"key file %s is missing", path)
+	}
+	if err != nil {
+		return fmt.Errorf("open key file: %w", err)
+	}
+	if dir && !fi.IsDir() || !dir && !fi.Mode().IsRegular() {
+		return fault.New(fault.Denied, "%s is not a plain file or folder (%s)", path, fi.Mode())
+	}
+	if m := fi.Mode().Perm(); m&0o077 != 0 {
+		want := "0600"
+		if dir {
+			want = "0700"
+		}
+		return fault.Advise(fault.Denied, "If nobody has read it, run: chmod "+want+" "+path,
+			"%s has mode %04o: others can reach private keys", path, m)
+	}
+	return nil
+}
+
+func readPrivate(path string) ([]byte, error) {
+	if err := private(path, false); err != nil {
+		return nil, err
+	}
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if fi.Size() > maxFile {
+		return nil, fault.New(fault.Corrupt, "key file %s has %d bytes: at most %d", path, fi.Size(), maxFile)
+	}
+	return os.ReadFile(path)
+}
+
+func readKey(path string) (*ecdsa.PrivateKey, error) {
+	b, err := readPrivate(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(b)
+	if block == nil || block.Type != "PRIVATE KEY" {
+		return nil, fault.New(fault.Corrupt, "key file %s: no PEM block PRIVATE KEY in it", path)
+	}
+	k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fault.New(fault.Corrupt, "key file %s: %w", path, err)
+	}
+	key, ok := k.(*ecdsa.PrivateKey)
+	if !ok || key.Curve != elliptic.P256() {
+		return nil, fault.New(fault.Corrupt, "key file %s: a %T, not an ECDSA P-256 key", path, k)
+	}
+	return key, nil
+}
+
+func readChain(path string) (leaf, root *x509.Certificate, err error) {
+	rest, err := readPrivate(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	var certs []*x509.Certificate
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, nil, fault.New(fault.Corrupt, "certificates in %s: %w", path, err)
+		}
+		certs = append(certs, c)
+	}
+	if len(certs) != 2 {
+		return nil, nil, fault.New(fault.Corrupt, "certificates in %s: %d, want leaf and root", path, len(certs))
+	}
+	if err := certs[0].CheckSignatureFrom(certs[1]); err != nil {
+		return nil, nil, fault.New(fault.Corrupt, "certificates in %s: root does not certify leaf: %w", path, err)
+	}
+	return certs[0], certs[1], nil
+}
+
+func writeSynced(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(b); err != nil {
+		f.Close()
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		f.Close()
+		return err
+	}
+	return f.Close()
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
