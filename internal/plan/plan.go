@@ -34,11 +34,11 @@ type Plan struct {
 	AtTime         string      `json:"at_time"`          // RFC 3339, UTC, seconds
 	AtTimeEnforced bool        `json:"at_time_enforced"` // false if an index gave no upload times
 	Seed           Seed        `json:"seed"`
-	Sources        []Source    `json:"sources"`   // sorted by digest
-	Steps          []Step      `json:"steps"`     // in an order in which they can be built
-	Artifacts      []Artifact  `json:"artifacts"` // the runtime closure, sorted by purl
+	Sources        []Source    `json:"sources"`           // sorted by digest
+	Steps          []Step      `json:"steps"`             // in an order in which they can be built
+	Queries        []Step      `json:"queries,omitempty"` // the steps that asked backends for their requirements, sorted by id
+	Artifacts      []Artifact  `json:"artifacts"`         // the runtime closure, sorted by purl
 	Unplanned      []Unplanned `json:"unplanned,omitempty"`
-	Notices        []string    `json:"notices,omitempty"` // what a person should know, such as an ignored setting
 }
 
 // Platform is what the artifacts expect of the machine they are installed on.
@@ -283,6 +283,15 @@ func (p *Plan) Check() error {
 			}
 		}
 		seen[s.ID] = true
+	}
+	for _, q := range p.Queries {
+		want, err := q.Seal()
+		if err != nil {
+			return err
+		}
+		if want.ID != q.ID {
+			return fmt.Errorf("query step of %s: its id %s is not the digest of its contents (%s)", q.PURL, q.ID.Short(), want.ID.Short())
+		}
 	}
 	for _, a := range p.Artifacts {
 		if a.Step != "" && !seen[a.Step] {

@@ -1,0 +1,506 @@
+package pypi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+
+	"hallmark/internal/digest"
+	"hallmark/internal/fault"
+	"hallmark/internal/plan"
+	"hallmark/internal/purl"
+	"hallmark/internal/record"
+)
+
+// Host is what planning asks of the platform. All its methods may be called
+// again with the same arguments and then answer the same.
+type Host interface {
+	// Have tells whether the bytes are stored already.
+	Have(d digest.Digest) bool
+	// Store keeps bytes, checked against want while they come.
+	Store(ctx context.Context, want digest.Digest, size int64, fetch func(context.Context) error) error
+	// Source unpacks a stored source archive within limits and takes native files
+	// out of it. Errors of kind fault.Hostile concern this source alone.
+	Source(ctx context.Context, d digest.Digest, file string) (PreparedSource, error)
+	// Query runs a query step in the sandbox and gives the files it left. Steps
+	// that it is built with are built first; known gives them by id. A failure is
+	// about the package; an error is about the host.
+	Query(ctx context.Context, step plan.Step, known map[digest.Digest]plan.Step) (map[string][]byte, *record.Failure, error)
+}
+
+// PreparedSource is an unpacked source.
+type PreparedSource struct {
+	Dir     string         // read-only folder
+	Removed []plan.Removed // native and bytecode files taken out, sorted by path
+	Newest  time.Time      // the newest time in the archive
+}
+
+// Planner turns requirements into a plan.
+type Planner struct {
+	Provider *IndexProvider
+	Env      Environment
+	Platform plan.Platform
+	Seed     plan.Seed
+	Profile  string    // digest of the sandbox profile
+	At       time.Time // catalog time
+	Host     Host
+	// Fetch downloads a source archive of a package into the host's store.
+	Fetch func(ctx context.Context, name string, f File) error
+	// Overrides are requirements that a build has shown, in place of the hint
+	// that the first solve went by; key name@version.
+	Overrides map[string]Metadata
+	// Progress is told what is being planned; may be nil.
+	Progress func(what string)
+
+	nodes   map[string]*node
+	stack   []string
+	known   map[digest.Digest]plan.Step
+	order   []digest.Digest
+	queries map[digest.Digest]plan.Step
+	sources map[digest.Digest]plan.Source
+	envs    map[string]*Solution
+	hit     bool // a candidate was left out because it is being planned
+}
+
+// node is one package as far as it is planned.
+type node struct {
+	step      *plan.Step
+	source    digest.Digest
+	unplanned *plan.Unplanned
+}
+
+func (p *Planner) say(format string, args ...any) {
+	if p.Progress != nil {
+		p.Progress(fmt.Sprintf(format, args...))
+	}
+}
+
+// Plan solves the requirements. A conflict between them is an error
+// (fault.Conflict); what goes wrong with one package is in the plan.
+func (p *Planner) Plan(ctx context.Context, requirements []string) (*plan.Plan, error) {
+	p.nodes, p.known, p.stack = map[string]*node{}, map[digest.Digest]plan.Step{}, nil
+	p.queries, p.sources, p.envs = map[digest.Digest]plan.Step{}, map[digest.Digest]plan.Source{}, map[string]*Solution{}
+	p.order = nil
+	p.Provider.Query = p.queryMetadata
+
+	reqs, texts, err := parseRequirements(requirements)
+	if err != nil {
+		return nil, err
+	}
+	p.say("solving %d requirements", len(reqs))
+	sol, err := Resolve(ctx, p.Provider, p.Env, reqs, Options{Override: p.Overrides})
+	if err != nil {
+		return nil, err
+	}
+	out := &plan.Plan{
+		Schema: plan.Schema, Ecosystem: "pypi", Requirements: texts, Platform: p.Platform,
+		AtTime: p.At.UTC().Format(time.RFC3339), AtTimeEnforced: p.Provider.Enforced(), Seed: p.Seed,
+	}
+	for i, pin := range sol.Pins {
+		p.say("planning %s %s (%d of %d)", pin.Name, pin.Version, i+1, len(sol.Pins))
+		n, err := p.plan(ctx, pin)
+		if err != nil {
+			return nil, err
+		}
+		a := plan.Artifact{PURL: purlOf(pin), Source: n.source, Direct: pin.Direct, Published: publishedOf(pin.Candidate), Metadata: pin.Candidate.Metadata}
+		for _, r := range pin.Requires {
+			for _, q := range sol.Pins {
+				if q.Name == r {
+					a.Requires = append(a.Requires, purlOf(q))
+				}
+			}
+		}
+		sort.Slice(a.Requires, func(i, j int) bool { return a.Requires[i] < a.Requires[j] })
+		if n.step != nil {
+			a.Step = n.step.ID
+		}
+		out.Artifacts = append(out.Artifacts, a)
+	}
+	p.finish(out)
+	out.AtTimeEnforced = p.Provider.Enforced()
+	if err := out.Check(); err != nil {
+		return nil, fault.New(fault.Corrupt, "the plan that was made is not whole: %w", err)
+	}
+	return out, nil
+}
+
+// finish puts what was planned into the plan, in orders that depend on nothing
+// but the content.
+func (p *Planner) finish(out *plan.Plan) {
+	for _, id := range p.order {
+		out.Steps = append(out.Steps, p.known[id])
+	}
+	for _, q := range p.queries {
+		out.Queries = append(out.Queries, q)
+	}
+	sort.Slice(out.Queries, func(i, j int) bool { return out.Queries[i].ID < out.Queries[j].ID })
+	for _, s := range p.sources {
+		out.Sources = append(out.Sources, s)
+	}
+	sort.Slice(out.Sources, func(i, j int) bool { return out.Sources[i].Digest < out.Sources[j].Digest })
+	for _, n := range p.nodes {
+		if n.unplanned != nil {
+			out.Unplanned = append(out.Unplanned, *n.unplanned)
+		}
+	}
+	sort.Slice(out.Unplanned, func(i, j int) bool { return out.Unplanned[i].PURL < out.Unplanned[j].PURL })
+	sort.Slice(out.Artifacts, func(i, j int) bool { return out.Artifacts[i].PURL < out.Artifacts[j].PURL })
+}
+
+func parseRequirements(texts []string) ([]Requirement, []string, error) {
+	var reqs []Requirement
+	var norm []string
+	for _, t := range texts {
+		r, err := ParseUserRequirement(t)
+		if err != nil {
+			return nil, nil, err
+		}
+		reqs = append(reqs, r)
+		norm = append(norm, r.String())
+	}
+	sort.Strings(norm)
+	sort.SliceStable(reqs, func(i, j int) bool { return reqs[i].String() < reqs[j].String() })
+	return reqs, norm, nil
+}
+
+// ParseUserRequirement reads what a person asks for: a PEP 508 requirement, the
+// same behind "pypi:", or a purl of type pypi.
+func ParseUserRequirement(t string) (Requirement, error) {
+	s := strings.TrimSpace(t)
+	if purl.Is(s) {
+		u, err := purl.Parse(s)
+		if err != nil {
+			return Requirement{}, fault.New(fault.Usage, "%w", err)
+		}
+		typ, name, version := u.Parts()
+		if typ != "pypi" {
+			return Requirement{}, fault.New(fault.Unsupported, "requirement %q: this version builds Python packages (pkg:pypi/…) alone", t)
+		}
+		s = name
+		if version != "" {
+			s += "==" + version
+		}
+	}
+	s = strings.TrimPrefix(s, "pypi:")
+	r, err := ParseRequirement(s)
+	if err != nil {
+		return r, fault.New(fault.Usage, "requirement %.200q: %w", t, err)
+	}
+	return r, nil
+}
+
+func purlOf(pin Pin) purl.PURL { return purl.New("pypi", pin.Name, pin.Version) }
+
+// publishedOf names the file that upstream publishes for the platform: the best
+// wheel, else the source archive; nil if there is neither.
+func publishedOf(c Candidate) *plan.Published {
+	f := c.Wheel
+	if f == nil {
+		f = c.Sdist
+	}
+	if f == nil {
+		return nil
+	}
+	return &plan.Published{File: f.Name, Digest: digest.Digest(digest.Prefix + f.SHA256), Size: f.Size, Attested: f.Provenance}
+}
+
+// plan plans one package and everything it is built with.
+func (p *Planner) plan(ctx context.Context, pin Pin) (*node, error) {
+	key := pin.Name + "@" + pin.Version
+	if n := p.nodes[key]; n != nil {
+		return n, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	p.stack = append(p.stack, key)
+	n, err := p.planNew(ctx, pin)
+	p.stack = p.stack[:len(p.stack)-1]
+	if err != nil {
+		return nil, err
+	}
+	p.nodes[key] = n
+	return n, nil
+}
+
+func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
+	u := purlOf(pin)
+	no := func(code string, cause purl.PURL, inputs []plan.Input, format string, args ...any) *node {
+		return &node{unplanned: &plan.Unplanned{PURL: u, Code: code, Message: fmt.Sprintf(format, args...), Cause: cause, Inputs: inputs}}
+	}
+	if pin.Candidate.Sdist == nil {
+		return no("no-source", "", nil, "Its index offers no source archive of version %s, so it cannot be built from source.", pin.Version), nil
+	}
+	src, prep, err := p.source(ctx, pin)
+	switch {
+	case fault.Is(err, fault.Hostile), fault.Is(err, fault.Unverified):
+		return no("build-failed", "", nil, "Its source archive was refused: %s.", oneLine(err)), nil
+	case err != nil:
+		return nil, err
+	}
+	withSource := func(n *node) *node { n.source = src.Digest; return n }
+	recipe, err := inferRecipe(prep.Dir)
+	if err != nil {
+		return withSource(no("build-failed", "", nil, "Nothing says how it is built: %s.", oneLine(err))), nil
+	}
+	p.sources[src.Digest] = src
+
+	base := plan.Step{PURL: u, Recipe: recipe, Env: plan.Environment{
+		Builder: plan.BuilderVersion, Profile: p.Profile, SourceDateEpoch: p.epoch(pin, prep.Newest),
+	}}
+	base.Env.Variables = Variables(base.Env.SourceDateEpoch)
+
+	// First what the source says itself, then what its backend says when asked.
+	deps, blocked, err := p.environment(ctx, recipe.Requires)
+	if err != nil {
+		return nil, err
+	}
+	if blocked != nil {
+		return withSource(no(blocked.Code, blocked.Cause, p.inputs(src, deps), "%s", blocked.Message)), nil
+	}
+	query := base
+	query.Recipe.Kind = "pep517-query"
+	query.Inputs = p.inputs(src, deps)
+	if query, err = query.Seal(); err != nil {
+		return nil, err
+	}
+	p.say("asking the backend of %s %s", pin.Name, pin.Version)
+	files, failure, err := p.Host.Query(ctx, query, p.known)
+	if err != nil {
+		return nil, fmt.Errorf("asking the backend of %s for its requirements: %w", u, err)
+	}
+	p.queries[query.ID] = query
+	if failure != nil {
+		return withSource(no("build-failed", causeOf(failure, deps), query.Inputs, "%s", queryMessage(failure))), nil
+	}
+	hook, err := parseQuery(files["query.json"])
+	if err != nil {
+		return withSource(no("build-failed", "", query.Inputs, "Its backend was asked for requirements: %s.", oneLine(err))), nil
+	}
+	step := base
+	step.Recipe.HookRequires, step.Recipe.Query = hook, query.ID
+	if len(hook) > 0 {
+		deps, blocked, err = p.environment(ctx, append(append([]string{}, recipe.Requires...), hook...))
+		if err != nil {
+			return nil, err
+		}
+		if blocked != nil {
+			return withSource(no(blocked.Code, blocked.Cause, p.inputs(src, deps), "%s", blocked.Message)), nil
+		}
+	}
+	step.Inputs = p.inputs(src, deps)
+	if step, err = step.Seal(); err != nil {
+		return nil, err
+	}
+	if _, ok := p.known[step.ID]; !ok {
+		p.known[step.ID] = step
+		p.order = append(p.order, step.ID)
+	}
+	return &node{step: &step, source: src.Digest}, nil
+}
+
+// source fetches and unpacks a package's source archive.
+func (p *Planner) source(ctx context.Context, pin Pin) (plan.Source, PreparedSource, error) {
+	f := *pin.Candidate.Sdist
+	d, err := digest.FromHex(f.SHA256)
+	if err != nil {
+		return plan.Source{}, PreparedSource{}, fault.New(fault.Unverified, "its index gives no SHA-256 for %s", f.Name)
+	}
+	if !p.Host.Have(d) {
+		p.say("fetching %s", f.Name)
+		if err := p.Fetch(ctx, pin.Name, f); err != nil {
+			return plan.Source{}, PreparedSource{}, err
+		}
+	}
+	prep, err := p.Host.Source(ctx, d, f.Name)
+	if err != nil {
+		return plan.Source{}, PreparedSource{}, err
+	}
+	s := plan.Source{PURL: purlOf(pin), File: f.Name, Digest: d, Size: f.Size, Kind: "archive", Tag: "unavailable", Removed: prep.Removed}
+	if f.Provenance {
+		s.Origin = "recorded"
+	}
+	return s, prep, nil
+}
+
+// epoch is SOURCE_DATE_EPOCH: the newest time in the source, not before what a
+// zip can hold and not after the source was there.
+func (p *Planner) epoch(pin Pin, newest time.Time) int64 {
+	const zipBegins = 315532800 + 86400 // 1980-01-02: a zip holds local times from 1980-01-01 on
+	most := p.At
+	if t, err := time.Parse(time.RFC3339, pin.Candidate.Sdist.UploadTime); err == nil && t.Before(most) {
+		most = t
+	}
+	if newest.After(most) {
+		newest = most
+	}
+	return max(newest.Unix(), zipBegins)
+}
+
+// blocked says why an environment could not be made.
+type blocked struct {
+	Code, Message string
+	Cause         purl.PURL
+}
+
+// environment solves a set of build requirements and plans everything in it.
+func (p *Planner) environment(ctx context.Context, requires []string) ([]plan.Step, *blocked, error) {
+	var reqs []Requirement
+	for _, t := range requires {
+		r, err := ParseRequirement(t)
+		if err != nil {
+			return nil, &blocked{"build-failed", fmt.Sprintf("Its build requirement %.120q cannot be read: %s.", t, oneLine(err)), ""}, nil
+		}
+		reqs = append(reqs, r)
+	}
+	if len(reqs) == 0 {
+		return nil, nil, nil
+	}
+	sort.SliceStable(reqs, func(i, j int) bool { return reqs[i].String() < reqs[j].String() })
+	var parts []string
+	for _, r := range reqs {
+		parts = append(parts, r.String())
+	}
+	key := strings.Join(parts, "\n")
+	sol := p.envs[key]
+	if sol == nil || p.uses(sol) {
+		p.hit = false
+		var err error
+		sol, err = Resolve(ctx, p.Provider, p.Env, reqs, Options{Override: p.Overrides, Constraint: p.buildable})
+		switch {
+		case fault.Is(err, fault.Conflict), fault.Is(err, fault.NotFound), fault.Is(err, fault.Hostile), fault.Is(err, fault.Unverified):
+			why := "Its build requirements cannot be met: " + oneLine(err) + "."
+			if p.hit {
+				why = "Its build requirements form a ring (" + strings.Join(p.stack, " → ") + ") that no other version opens: " + oneLine(err) + "."
+			}
+			return nil, &blocked{"build-failed", why, ""}, nil
+		case err != nil:
+			return nil, nil, err
+		}
+		if !p.hit {
+			p.envs[key] = sol
+		}
+	}
+	var steps []plan.Step
+	var bad *blocked
+	for _, pin := range sol.Pins {
+		n, err := p.plan(ctx, pin)
+		if err != nil {
+			return nil, nil, err
+		}
+		if n.step == nil {
+			if bad == nil {
+				cause := purlOf(pin)
+				if n.unplanned.Cause != "" {
+					cause = n.unplanned.Cause
+				}
+				bad = &blocked{"build-failed", fmt.Sprintf("It is built with %s, which could not be built: %s", purlOf(pin), n.unplanned.Message), cause}
+			}
+			continue
+		}
+		steps = append(steps, *n.step)
+	}
+	return steps, bad, nil
+}
+
+// uses tells whether a solution has something in it that is being planned now.
+func (p *Planner) uses(s *Solution) bool {
+	for _, pin := range s.Pins {
+		for _, k := range p.stack {
+			if k == pin.Name+"@"+pin.Version {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// buildable vetoes what may not be in a build's environment: what has no source
+// (no published wheel ever enters a build), and, so that rings open, what is
+// being planned right now.
+func (p *Planner) buildable(c Candidate) error {
+	key := c.Name + "@" + c.Version
+	for _, k := range p.stack {
+		if k == key {
+			p.hit = true
+			return fmt.Errorf("%s is being built at this very point", key)
+		}
+	}
+	if c.Sdist == nil {
+		return fmt.Errorf("%s has no source archive, and no published wheel enters a build", key)
+	}
+	return nil
+}
+
+func (p *Planner) inputs(src plan.Source, deps []plan.Step) []plan.Input {
+	in := []plan.Input{
+		{Tag: plan.TagSource, PURL: src.PURL, Digest: src.Digest},
+		{Tag: plan.TagBuilder, PURL: purl.New("generic", "hallmark-seed-"+p.Seed.Name, ""), Digest: p.Seed.Digest},
+	}
+	for _, s := range deps {
+		in = append(in, plan.Input{Tag: plan.TagDeps, PURL: s.PURL, Step: s.ID})
+	}
+	return in
+}
+
+// queryMetadata is the resolver's last resort: the package's own backend is
+// asked for its metadata.
+func (p *Planner) queryMetadata(ctx context.Context, c Candidate) (Metadata, error) {
+	if c.Sdist == nil {
+		return Metadata{}, fault.New(fault.NotFound, "%s %s has neither readable metadata nor a source to ask", c.Name, c.Version)
+	}
+	pin := Pin{Name: c.Name, Version: c.Version, Candidate: c}
+	n, err := p.plan(ctx, pin)
+	if err != nil {
+		return Metadata{}, err
+	}
+	if n.step == nil {
+		return Metadata{}, fault.New(fault.NotFound, "the metadata of %s %s can only be had from its backend: %s", c.Name, c.Version, n.unplanned.Message)
+	}
+	q := *n.step
+	q.Recipe.Kind = "pep517-metadata"
+	if q, err = q.Seal(); err != nil {
+		return Metadata{}, err
+	}
+	files, failure, err := p.Host.Query(ctx, q, p.known)
+	if err != nil {
+		return Metadata{}, err
+	}
+	p.queries[q.ID] = q
+	if failure != nil {
+		return Metadata{}, fault.New(fault.NotFound, "the backend of %s %s was asked for its metadata: %s", c.Name, c.Version, failure.Message)
+	}
+	return ParseMetadata(files["METADATA"])
+}
+
+// causeOf finds which of the steps is at fault, where the failure names it.
+func causeOf(f *record.Failure, deps []plan.Step) purl.PURL {
+	if f.Class != record.FailDependency {
+		return ""
+	}
+	for _, s := range deps {
+		if strings.Contains(f.Message, string(s.PURL)) {
+			return s.PURL
+		}
+	}
+	return ""
+}
+
+func queryMessage(f *record.Failure) string {
+	if f.Class == record.FailDependency {
+		return f.Message
+	}
+	return "Its backend was asked for its requirements and failed: " + f.Message
+}
+
+// oneLine makes an error's text fit into a sentence.
+func oneLine(err error) string {
+	var fe *fault.Error
+	if errors.As(err, &fe) {
+		err = fe.Err
+	}
+	return strings.TrimRight(strings.Join(strings.Fields(printable(strings.ReplaceAll(err.Error(), "\n", "; "))), " "), ". ")
+}
