@@ -114,3 +114,32 @@ func TestResolveForReal(t *testing.T) {
 	}
 	t.Logf("against the committed pin: %s", diff.Text())
 }
+
+// fetched gives the committed pin and a folder that has all of its packages.
+func fetched(t testing.TB) (debian.Pin, folderSink) {
+	t.Helper()
+	pin, err := debian.ParsePin(seed.Bookworm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	sink := cacheSink(t)
+	c, err := debian.NewClient(ctx, debian.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if err := c.FetchAll(ctx, pin, sink, 4, nil); err != nil {
+		t.Fatalf("fetching the seed from this machine's archive: %v", err)
+	}
+	t.Logf("%d packages there after %v", len(pin.Packages), time.Since(start).Round(time.Millisecond))
+	return pin, sink
+}
+
+func TestFetchForReal(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs the network")
+	}
+	fetched(t)
+}
