@@ -102,6 +102,7 @@ const (
 type Input struct {
 	Tag    string        `json:"tag"`
 	PURL   purl.PURL     `json:"purl"`
+	File   string        `json:"file,omitempty"` // of a source: its archive's name
 	Digest digest.Digest `json:"digest,omitempty"`
 	Step   digest.Digest `json:"step,omitempty"`
 }
@@ -188,6 +189,16 @@ func (s Step) Source() digest.Digest {
 	return ""
 }
 
+// SourceFile gives the name of the step's source archive; empty if it has none.
+func (s Step) SourceFile() string {
+	for _, in := range s.Inputs {
+		if in.Tag == TagSource {
+			return in.File
+		}
+	}
+	return ""
+}
+
 // Deps gives the ids of the steps whose outputs s reads, in input order.
 func (s Step) Deps() []digest.Digest {
 	var d []digest.Digest
@@ -230,6 +241,32 @@ func (p *Plan) SourceOf(d digest.Digest) (Source, bool) {
 		}
 	}
 	return Source{}, false
+}
+
+// Closure gives the part of the plan that building one step needs: its steps
+// and sources, in the plan's order, without artifacts.
+func (p *Plan) Closure(id digest.Digest) *Plan {
+	need := map[digest.Digest]bool{id: true}
+	c := *p
+	c.Steps, c.Sources, c.Artifacts, c.Queries, c.Unplanned = nil, nil, nil, nil, nil
+	sources := map[digest.Digest]bool{}
+	for i := len(p.Steps) - 1; i >= 0; i-- {
+		s := p.Steps[i]
+		if !need[s.ID] {
+			continue
+		}
+		for _, d := range s.Deps() {
+			need[d] = true
+		}
+		sources[s.Source()] = true
+		c.Steps = append([]Step{s}, c.Steps...)
+	}
+	for _, s := range p.Sources {
+		if sources[s.Digest] {
+			c.Sources = append(c.Sources, s)
+		}
+	}
+	return &c
 }
 
 // Parse reads a plan that comes from outside and checks that it is whole: its

@@ -179,8 +179,11 @@ type Build struct {
 	NotVaried map[string]string `json:"not_varied,omitempty"` // axis to cause, for builds that were to vary
 	Network   []Attempt         `json:"network,omitempty"`
 	Removed   []Removed         `json:"removed,omitempty"`
-	Log       digest.Digest     `json:"log,omitempty"` // of the whole log, as a blob
-	Inputs    []Input           `json:"inputs"`        // what was mounted, each by digest; sorted by purl
+	Log       digest.Digest     `json:"log,omitempty"`         // of the whole log, as a blob
+	Ships     []string          `json:"ships,omitempty"`       // native and bytecode files in the output, sorted
+	SeedFiles []string          `json:"seed_inside,omitempty"` // files of the seed whose bytes are or may be inside the output, sorted
+	SeedKnown bool              `json:"seed_measured"`         // whether SeedFiles was measured
+	Inputs    []Input           `json:"inputs"`                // what was mounted, each by digest; sorted by purl
 	Usage     Usage             `json:"usage"`
 }
 

@@ -58,7 +58,7 @@ type buildSystem struct {
 // the source does not say it in the form of PEP 517 and PEP 518.
 func inferRecipe(dir string) (plan.Recipe, error) {
 	r := plan.Recipe{Kind: "pep517", Backend: legacyBackend, Requires: legacyRequires, Driver: DriverDigest.String()}
-	b, err := readLimited(filepath.Join(dir, "pyproject.toml"), maxPyproject)
+	b, err := readSourceFile(filepath.Join(dir, "pyproject.toml"), maxPyproject)
 	if errors.Is(err, os.ErrNotExist) {
 		if _, err := os.Lstat(filepath.Join(dir, "setup.py")); err != nil {
 			if _, err := os.Lstat(filepath.Join(dir, "setup.cfg")); err != nil {
@@ -187,7 +187,8 @@ func parseQuery(b []byte) ([]string, error) {
 	return out, nil
 }
 
-func readLimited(name string, limit int64) ([]byte, error) {
+// readSourceFile reads a regular file of an unpacked source, at most limit bytes.
+func readSourceFile(name string, limit int64) ([]byte, error) {
 	st, err := os.Lstat(name)
 	if err != nil {
 		return nil, err

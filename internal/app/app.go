@@ -1,0 +1,338 @@
+// Package app wires the rooms together: it opens a data directory and has one
+// function for each command. What a command says to a person or a program is
+// written by its caller; app returns values.
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"hallmark/internal/blob"
+	"hallmark/internal/build"
+	"hallmark/internal/digest"
+	"hallmark/internal/ecosystem/debian"
+	"hallmark/internal/ecosystem/pypi"
+	"hallmark/internal/evidence"
+	"hallmark/internal/fault"
+	"hallmark/internal/keys"
+	"hallmark/internal/plan"
+	"hallmark/internal/sandbox"
+	"hallmark/internal/store"
+	"hallmark/seed"
+)
+
+// Config is what a data directory is opened with.
+type Config struct {
+	// Data is the data directory; made by a writer if it is not there.
+	Data string
+	// ExternalURL is the base of builder and verifier ids. Empty: what the data
+	// directory has used so far, else http://localhost:8420. Another one than
+	// before makes another builder, whose builds have to be trusted anew.
+	ExternalURL string
+	// Runtime is the OCI runtime; empty: runc.
+	Runtime string
+	// Workers is how many builds run at a time; 0: as many as there are
+	// processors.
+	Workers int
+	// Retry runs again what failed before.
+	Retry bool
+	// Progress is told what goes on; may be nil.
+	Progress Progress
+}
+
+// Progress is told what goes on during long work. Its methods are called from
+// several goroutines.
+type Progress interface {
+	// Stage begins a stage of the work, such as "solve" or "build".
+	Stage(name string)
+	// Step says how far a stage is; total 0 if that is not known.
+	Step(done, total int, what string)
+	// Note says something that stays to be read.
+	Note(text string)
+}
+
+type silent struct{}
+
+func (silent) Stage(string)          {}
+func (silent) Step(int, int, string) {}
+func (silent) Note(string)           {}
+
+// App is an open data directory.
+type App struct {
+	cfg      Config
+	dir      string
+	writer   bool
+	lock     *os.File
+	Blobs    *blob.Store
+	Store    *store.Store
+	keys     *keys.Set
+	runner   *sandbox.Runner
+	pin      debian.Pin
+	pinID    digest.Digest
+	progress Progress
+
+	authority *evidence.Authority // opened when something is signed
+	engine    *build.Engine
+	client    *pypi.Client
+}
+
+// Open opens a data directory. There is one writer at a time; a second one gets
+// fault.Conflict. Readers need no lock, see what was committed, and write
+// nothing.
+func Open(ctx context.Context, cfg Config, writer bool) (*App, error) {
+	a := &App{cfg: cfg, dir: cfg.Data, writer: writer, progress: cfg.Progress}
+	if a.progress == nil {
+		a.progress = silent{}
+	}
+	if a.dir == "" {
+		return nil, fault.New(fault.Usage, "no data directory: set --data or HALLMARK_DATA")
+	}
+	var err error
+	if a.dir, err = filepath.Abs(a.dir); err != nil {
+		return nil, err
+	}
+	if a.pin, err = debian.ParsePin(seed.Bookworm); err != nil {
+		return nil, fmt.Errorf("the seed's pin in this program: %w", err)
+	}
+	if a.pinID, err = a.pin.Digest(); err != nil {
+		return nil, err
+	}
+	ok := false
+	defer func() {
+		if !ok {
+			a.Close()
+		}
+	}()
+	if writer {
+		err = a.openWriter(ctx)
+	} else {
+		err = a.openReader(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := a.settle(); err != nil {
+		return nil, err
+	}
+	if a.runner, err = sandbox.Open(sandbox.Config{Runtime: cfg.Runtime, StateDir: a.stateDir()}); err != nil {
+		return nil, err
+	}
+	ok = true
+	return a, nil
+}
+
+func (a *App) stateDir() string {
+	if a.writer {
+		return a.path("tmp", "sandbox")
+	}
+	return ""
+}
+
+func (a *App) openWriter(ctx context.Context) error {
+	if err := os.MkdirAll(a.dir, 0o755); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	if err := a.takeLock(); err != nil {
+		return err
+	}
+	if err := errors.Join(os.RemoveAll(a.path("tmp")), os.MkdirAll(a.path("tmp", "sandbox"), 0o755)); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	var err error
+	if a.Blobs, err = blob.Open(a.path("blobs")); err != nil {
+		return err
+	}
+	if a.Store, err = store.OpenWriter(ctx, a.path("hallmark.db"), a.Blobs); err != nil {
+		return err
+	}
+	a.keys, err = keys.Open(a.path("keys"))
+	return err
+}
+
+func (a *App) openReader(ctx context.Context) error {
+	if _, err := os.Stat(a.path("hallmark.db")); err != nil {
+		return fault.Advise(fault.NotFound, "Make a project first: hallmark init ORG/PROJECT",
+			"nothing is stored in the data directory %s yet", a.dir)
+	}
+	var err error
+	if a.Blobs, err = blob.OpenReader(a.path("blobs")); err != nil {
+		return err
+	}
+	if a.Store, err = store.OpenReader(ctx, a.path("hallmark.db"), a.Blobs); err != nil {
+		return err
+	}
+	a.keys, err = keys.Open(a.path("keys"))
+	return err
+}
+
+// takeLock makes this process the one writer of the data directory.
+func (a *App) takeLock() error {
+	f, err := os.OpenFile(a.path("lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		b, _ := io.ReadAll(io.LimitReader(f, 32))
+		f.Close()
+		return fault.Advise(fault.Conflict, "Wait for it to end, or use another data directory (--data).",
+			"the data directory %s is in use by process %s", a.dir, strings.TrimSpace(string(b)))
+	}
+	if err := errors.Join(f.Truncate(0), writeAt(f, strconv.Itoa(os.Getpid())+"\n")); err != nil {
+		f.Close()
+		return fmt.Errorf("data directory: %w", err)
+	}
+	a.lock = f
+	return nil
+}
+
+func writeAt(f *os.File, s string) error { _, err := f.WriteAt([]byte(s), 0); return err }
+
+// settings are what a data directory keeps about itself.
+type settings struct {
+	ExternalURL string `json:"external_url"`
+}
+
+// settle reads the data directory's settings and writes them if they changed.
+func (a *App) settle() error {
+	name := a.path("settings.json")
+	var s settings
+	b, err := os.ReadFile(name)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		return fmt.Errorf("settings: %w", err)
+	default:
+		if err := json.Unmarshal(b, &s); err != nil {
+			return fault.New(fault.Corrupt, "settings in %s: %w", name, err)
+		}
+	}
+	if s.ExternalURL == "" {
+		s.ExternalURL = evidence.DefaultExternalURL
+	}
+	if a.cfg.ExternalURL == "" {
+		a.cfg.ExternalURL = s.ExternalURL
+	}
+	if !a.writer || string(b) != "" && a.cfg.ExternalURL == s.ExternalURL {
+		return nil
+	}
+	s.ExternalURL = a.cfg.ExternalURL
+	if b, err = json.MarshalIndent(s, "", "  "); err != nil {
+		return err
+	}
+	tmp := name + ".new"
+	if err := os.WriteFile(tmp, append(b, '\n'), 0o644); err != nil {
+		return fmt.Errorf("settings: %w", err)
+	}
+	return os.Rename(tmp, name)
+}
+
+func (a *App) path(parts ...string) string {
+	return filepath.Join(append([]string{a.dir}, parts...)...)
+}
+
+// Close lets go of everything.
+func (a *App) Close() error {
+	var err error
+	if a.authority != nil {
+		err = errors.Join(err, a.authority.Close())
+	}
+	if a.Store != nil {
+		err = errors.Join(err, a.Store.Close())
+	}
+	if a.lock != nil {
+		err = errors.Join(err, a.lock.Close())
+	}
+	return err
+}
+
+// Authority opens the log and the signer; writers only.
+func (a *App) Authority(ctx context.Context) (*evidence.Authority, error) {
+	if !a.writer {
+		return nil, fault.New(fault.Conflict, "signing needs the data directory opened for writing")
+	}
+	if a.authority == nil {
+		var err error
+		if a.authority, err = evidence.Open(ctx, evidence.Config{Dir: a.path("log"), Keys: a.keys, ExternalURL: a.cfg.ExternalURL}); err != nil {
+			return nil, err
+		}
+	}
+	return a.authority, nil
+}
+
+// Mode is the one security setting that builds run under.
+const Mode = "hermetic"
+
+// KeyID names the key that this data directory signs with.
+func (a *App) KeyID() string { return keys.ID(a.keys.Signer.Public()) }
+
+// BuilderID is the builder.id of the builds that are made here.
+func (a *App) BuilderID() string {
+	return strings.TrimSuffix(a.cfg.ExternalURL, "/") + "/builder/" + a.KeyID() + "/" + Mode
+}
+
+// Platform is what artifacts expect of the machine they are installed on, as the
+// seed can promise it.
+func (a *App) Platform() plan.Platform {
+	minor := strings.Join(strings.SplitN(a.pin.PythonVersion(), ".", 3)[:2], ".")
+	return plan.Platform{OS: "linux", Arch: "amd64", Interpreter: "cpython-" + minor, Libc: "glibc-" + a.pin.GlibcVersion()}
+}
+
+// environment is the Python that requirements are solved for.
+func (a *App) environment() (pypi.Environment, error) {
+	_, minor, _ := strings.Cut(a.pin.GlibcVersion(), ".")
+	n, err := strconv.Atoi(minor)
+	if err != nil {
+		return pypi.Environment{}, fmt.Errorf("the seed's glibc version %q: %w", a.pin.GlibcVersion(), err)
+	}
+	return pypi.NewEnvironment(a.pin.PythonVersion(), "x86_64", n)
+}
+
+// Runner is the sandbox.
+func (a *App) Runner() *sandbox.Runner { return a.runner }
+
+// Engine is what runs steps, made when it is first needed.
+func (a *App) Engine() (*build.Engine, error) {
+	if a.engine != nil {
+		return a.engine, nil
+	}
+	workers := a.cfg.Workers
+	if workers <= 0 {
+		workers = runtime.NumCPU()
+	}
+	e := &build.Engine{
+		Blobs: a.Blobs, Records: records{a}, Runner: a.runner, Language: pypi.Language{},
+		Builder: a.BuilderID(), Platform: a.Platform(), Limits: sandbox.DefaultLimits(),
+		Workers: workers, Faketime: faketimePath, Tmp: a.path("tmp"), Seed: a.unpackSeed, Retry: a.cfg.Retry,
+		Progress: func(ev build.Event) { a.event(ev) },
+	}
+	if err := e.Open(a.path("layers")); err != nil {
+		return nil, err
+	}
+	a.engine = e
+	return e, nil
+}
+
+// faketimePath is where Debian's libfaketime is in the seed's tree.
+const faketimePath = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+
+func (a *App) event(ev build.Event) {
+	name := strings.TrimPrefix(ev.Name, "pkg:pypi/")
+	switch ev.State {
+	case "started":
+		a.progress.Step(ev.Done, ev.Total, ev.Phase+" "+name)
+	case "failed", "could-not-build", "different", "blocked":
+		a.progress.Note(fmt.Sprintf("%s %s: %s", ev.Phase, name, ev.State))
+		fallthrough
+	default:
+		a.progress.Step(ev.Done, ev.Total, ev.Phase+" "+name+" "+ev.State)
+	}
+}

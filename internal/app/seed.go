@@ -1,0 +1,189 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"hallmark/internal/build"
+	"hallmark/internal/digest"
+	"hallmark/internal/ecosystem/debian"
+	"hallmark/internal/fault"
+	"hallmark/internal/record"
+	"hallmark/seed"
+)
+
+// seedDir is where the seed's tree lies.
+func (a *App) seedDir() string {
+	return a.path("layers", "seed-"+a.pinID.Hex(), "tree")
+}
+
+// seedBytes gives the seed's size as unpacked, unpacking it if need be.
+func (a *App) seedBytes(ctx context.Context) (int64, error) {
+	l, err := a.seedLayer(ctx)
+	return l.Bytes, err
+}
+
+// seedLayer gives the unpacked seed; its packages are fetched and unpacked the
+// first time.
+func (a *App) seedLayer(ctx context.Context) (debian.Layer, error) {
+	if l, err := debian.LoadLayer(a.pin, a.seedDir()); err == nil || !fault.Is(err, fault.NotFound) {
+		return l, err
+	}
+	if !a.writer {
+		return debian.Layer{}, fault.New(fault.NotFound, "the seed is not unpacked yet")
+	}
+	started := time.Now()
+	a.progress.Stage("fetch the seed")
+	var missing bool
+	for _, p := range a.pin.Packages {
+		missing = missing || !a.Blobs.Has(p.Digest())
+	}
+	if missing {
+		c, err := debian.NewClient(ctx, debian.Config{})
+		if err != nil {
+			return debian.Layer{}, err
+		}
+		err = c.FetchAll(ctx, a.pin, sink{a}, 4, func(done, total int, _, _ int64, last debian.Package) {
+			a.progress.Step(done, total, last.Name)
+		})
+		if err != nil {
+			return debian.Layer{}, fmt.Errorf("fetching the seed: %w", err)
+		}
+	}
+	a.progress.Note(fmt.Sprintf("fetched the seed (%d packages) in %.1f s", len(a.pin.Packages), time.Since(started).Seconds()))
+	started = time.Now()
+	a.progress.Stage("unpack the seed")
+	dir := a.seedDir()
+	if err := errors.Join(os.RemoveAll(filepath.Dir(dir)), os.MkdirAll(filepath.Dir(dir), 0o755)); err != nil {
+		return debian.Layer{}, err
+	}
+	l, err := debian.Unpack(a.pin, func(p debian.Package) (io.ReadCloser, error) { return a.Blobs.Open(p.Digest()) }, dir)
+	if err != nil {
+		return debian.Layer{}, err
+	}
+	a.progress.Note(fmt.Sprintf("unpacked the seed (%d MB) in %.1f s", l.Bytes/1e6, time.Since(started).Seconds()))
+	return l, nil
+}
+
+// unpackSeed gives the engine the seed.
+func (a *App) unpackSeed(ctx context.Context) (build.Seed, error) {
+	l, err := a.seedLayer(ctx)
+	if err != nil {
+		return build.Seed{}, err
+	}
+	natives, err := a.seedNatives(l)
+	if err != nil {
+		return build.Seed{}, err
+	}
+	s := build.Seed{Name: a.pin.Name, Digest: a.pinID, Dir: l.Dir,
+		Files: func(d digest.Digest) string { return natives[d] }}
+	for p := range l.Owners {
+		if linkable(p) {
+			s.Linkable = append(s.Linkable, "/"+p)
+		}
+	}
+	sort.Strings(s.Linkable)
+	return s, nil
+}
+
+// linkable tells whether a path of the seed is an object file or an archive,
+// which is what a linker copies code from.
+func linkable(p string) bool { return strings.HasSuffix(p, ".o") || strings.HasSuffix(p, ".a") }
+
+// seedNatives lists the seed's native files by digest, measured once and kept
+// beside the tree.
+func (a *App) seedNatives(l debian.Layer) (map[digest.Digest]string, error) {
+	name := filepath.Join(filepath.Dir(l.Dir), "natives.json")
+	m := map[digest.Digest]string{}
+	if b, err := os.ReadFile(name); err == nil && json.Unmarshal(b, &m) == nil {
+		return m, nil
+	}
+	for p := range l.Owners {
+		full := filepath.Join(l.Dir, filepath.FromSlash(p))
+		st, err := os.Lstat(full)
+		if err != nil || !st.Mode().IsRegular() {
+			continue
+		}
+		b, err := os.ReadFile(full)
+		if err != nil {
+			return nil, fmt.Errorf("reading the seed: %w", err)
+		}
+		if bytes.HasPrefix(b, []byte("\x7fELF")) || bytes.HasPrefix(b, []byte("!<arch>\n")) {
+			if d := digest.FromBytes(b); m[d] == "" || "/"+p < m[d] {
+				m[d] = "/" + p
+			}
+		}
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	return m, os.WriteFile(name, b, 0o644)
+}
+
+// SeedInfo is what `hallmark seed` shows.
+type SeedInfo struct {
+	Name      string           `json:"name"`
+	Suite     string           `json:"suite"`
+	Digest    digest.Digest    `json:"digest"` // of the set
+	Packages  []debian.Package `json:"packages"`
+	Fetched   int64            `json:"bytes_packages"`            // of the package files
+	Installed int64            `json:"bytes_installed,omitempty"` // as unpacked; 0 if not unpacked here
+	Layer     digest.Digest    `json:"layer,omitempty"`           // of the tree
+}
+
+// Seed describes the seed that this version builds on.
+func (a *App) Seed() (SeedInfo, error) {
+	i := SeedInfo{Name: a.pin.Name, Suite: a.pin.Suite, Digest: a.pinID, Packages: a.pin.Packages, Fetched: a.pin.Size()}
+	if l, err := debian.LoadLayer(a.pin, a.seedDir()); err == nil {
+		i.Installed, i.Layer = l.Bytes, l.Digest
+	}
+	return i, nil
+}
+
+// seedInputs lists the seed's packages as a provenance does.
+func (a *App) seedInputs() []record.Input {
+	var in []record.Input
+	for _, p := range a.pin.Packages {
+		in = append(in, record.Input{Tag: "builder", PURL: p.PURL(), File: filepath.Base(p.Path), Digest: p.Digest()})
+	}
+	return in
+}
+
+// SeedUpdate resolves a candidate from the machine's signed archive and gives it
+// with what differs. Nothing is built on it until a policy names its digest.
+func SeedUpdate(ctx context.Context) (candidate []byte, id digest.Digest, diff debian.PinDiff, ev debian.Evidence, err error) {
+	old, err := debian.ParsePin(seed.Bookworm)
+	if err != nil {
+		return nil, "", diff, ev, err
+	}
+	roots, err := debian.ParseRoots(seed.Roots)
+	if err != nil {
+		return nil, "", diff, ev, err
+	}
+	c, err := debian.NewClient(ctx, debian.Config{})
+	if err != nil {
+		return nil, "", diff, ev, err
+	}
+	pin, ev, err := c.Resolve(ctx, roots)
+	if err != nil {
+		return nil, "", diff, ev, err
+	}
+	if diff, err = debian.Diff(old, pin); err != nil {
+		return nil, "", diff, ev, err
+	}
+	if id, err = pin.Digest(); err != nil {
+		return nil, "", diff, ev, err
+	}
+	candidate, err = pin.JSON()
+	return candidate, id, diff, ev, err
+}

@@ -1,0 +1,268 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"hallmark/internal/build"
+	"hallmark/internal/digest"
+	"hallmark/internal/ecosystem/pypi"
+	"hallmark/internal/fault"
+	"hallmark/internal/plan"
+	"hallmark/internal/project"
+	"hallmark/internal/record"
+	"hallmark/internal/store"
+)
+
+// maxSource bounds a source archive or a published file, in bytes.
+const maxSource = 1 << 30
+
+// pypiClient asks the machine's pip how it reaches its indexes, once.
+func (a *App) pypiClient(ctx context.Context) (*pypi.Client, error) {
+	if a.client != nil {
+		return a.client, nil
+	}
+	cfg, err := pypi.MachineConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range cfg.Notices {
+		a.progress.Note(n)
+	}
+	c, err := pypi.NewClient(cfg)
+	if err != nil {
+		return nil, err
+	}
+	a.client = c
+	return c, nil
+}
+
+// fetch brings a file of a package into the store, checked while it comes.
+func (a *App) fetch(ctx context.Context, name string, f pypi.File) error {
+	d, err := digest.FromHex(f.SHA256)
+	if err != nil {
+		return fault.New(fault.Unverified, "fetching %s: its index gives no SHA-256 for it", f.Name)
+	}
+	if a.Blobs.Has(d) {
+		return nil
+	}
+	c, err := a.pypiClient(ctx)
+	if err != nil {
+		return err
+	}
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(c.Download(ctx, name, f, w)) }()
+	_, _, err = a.Blobs.Put(ctx, r, d, maxSource)
+	r.CloseWithError(context.Canceled)
+	if err != nil {
+		return fmt.Errorf("fetching %s: %w", f.Name, err)
+	}
+	return nil
+}
+
+// host is what planning asks of the platform.
+type host struct{ a *App }
+
+func (h host) Have(d digest.Digest) bool { return h.a.Blobs.Has(d) }
+
+func (h host) Source(ctx context.Context, d digest.Digest, file string) (pypi.PreparedSource, error) {
+	e, err := h.a.Engine()
+	if err != nil {
+		return pypi.PreparedSource{}, err
+	}
+	s, err := e.Source(ctx, d, file, false)
+	if err != nil {
+		return pypi.PreparedSource{}, err
+	}
+	out := pypi.PreparedSource{Dir: s.Dir, Newest: s.Newest}
+	for _, r := range s.Removed {
+		out.Removed = append(out.Removed, plan.Removed{Path: r.Path, Digest: r.Digest, Kind: r.Kind})
+	}
+	return out, nil
+}
+
+func (h host) Query(ctx context.Context, s plan.Step, known map[digest.Digest]plan.Step) (map[string][]byte, *record.Failure, error) {
+	e, err := h.a.Engine()
+	if err != nil {
+		return nil, nil, err
+	}
+	return e.Query(ctx, s, known)
+}
+
+// Solved is a commit's plan with the index answers that it was made from.
+type Solved struct {
+	Plan    *plan.Plan
+	ID      digest.Digest
+	Answers map[string]string // package name to digest of its pinned index answer
+	stored  bool
+}
+
+// Stored gives the solution of a commit if there is one; fault.NotFound if not.
+func (a *App) Stored(ctx context.Context, commit digest.Digest) (*Solved, error) {
+	sol, err := a.Store.Solution(ctx, commit)
+	if err != nil {
+		return nil, err
+	}
+	b, err := a.Blobs.ReadAll(sol.Plan, plan.MaxBytes)
+	if err != nil {
+		return nil, err
+	}
+	p, err := plan.Parse(b)
+	if err != nil {
+		return nil, fault.New(fault.Corrupt, "the stored plan %s: %w", sol.Plan.Short(), err)
+	}
+	s := &Solved{Plan: p, ID: sol.Plan, stored: true, Answers: map[string]string{}}
+	if sol.Answers != "" {
+		if err := a.get(sol.Answers, &s.Answers); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Solve gives a commit's plan: the stored one, else a new one made from the
+// machine's index as of the commit's time.
+func (a *App) Solve(ctx context.Context, id digest.Digest, c project.Commit, overrides map[string]pypi.Metadata) (*Solved, error) {
+	s, err := a.Stored(ctx, id)
+	if err == nil || !fault.Is(err, fault.NotFound) {
+		return s, err
+	}
+	at, err := time.Parse(time.RFC3339, c.AtTime)
+	if err != nil {
+		return nil, fault.New(fault.Corrupt, "commit %s: at_time %q: %w", id.Short(), c.AtTime, err)
+	}
+	return a.solve(ctx, c.Requirements, at, overrides)
+}
+
+// solve makes a plan for requirements at a time.
+func (a *App) solve(ctx context.Context, requirements []string, at time.Time, overrides map[string]pypi.Metadata) (*Solved, error) {
+	// Planning asks backends in the sandbox: say now if there can be none.
+	if err := a.runner.Check(ctx); err != nil {
+		return nil, err
+	}
+	client, err := a.pypiClient(ctx)
+	if err != nil {
+		return nil, err
+	}
+	env, err := a.environment()
+	if err != nil {
+		return nil, err
+	}
+	seedBytes, err := a.seedBytes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	profile, _ := a.runner.Profile()
+	fetchSdist := func(ctx context.Context, name string, f pypi.File) (io.ReadCloser, error) {
+		if err := a.fetch(ctx, name, f); err != nil {
+			return nil, err
+		}
+		return a.Blobs.Open(digest.Digest(digest.Prefix + f.SHA256))
+	}
+	provider := pypi.NewIndexProvider(client, at, fetchSdist)
+	planner := &pypi.Planner{
+		Provider: provider, Env: env, Platform: a.Platform(), Profile: profile, At: at, Host: host{a},
+		Seed: plan.Seed{Name: a.pin.Name, Digest: a.pinID, Bytes: seedBytes}, Overrides: overrides,
+		Fetch: func(ctx context.Context, name string, f pypi.File) error {
+			return a.fetch(ctx, name, f)
+		},
+		Progress: func(what string) { a.progress.Step(0, 0, what) },
+	}
+	a.progress.Stage("solve")
+	p, err := planner.Plan(ctx, requirements)
+	if err != nil {
+		return nil, err
+	}
+	id, _, err := p.Digest()
+	if err != nil {
+		return nil, err
+	}
+	s := &Solved{Plan: p, ID: id, Answers: map[string]string{}}
+	for name, page := range provider.Pages() {
+		d, b, err := page.Digest()
+		if err != nil {
+			return nil, err
+		}
+		if _, err := a.putBytes(ctx, d, b); err != nil {
+			return nil, err
+		}
+		s.Answers[name] = d.String()
+	}
+	return s, nil
+}
+
+func (a *App) putBytes(ctx context.Context, d digest.Digest, b []byte) (digest.Digest, error) {
+	got, _, err := a.Blobs.Put(ctx, bytes.NewReader(b), d, maxDocument)
+	return got, err
+}
+
+// keepSolution stores a plan with its steps and sources, and that the commit was
+// solved to it.
+func (a *App) keepSolution(ctx context.Context, commit digest.Digest, s *Solved) error {
+	if s.stored {
+		return nil
+	}
+	if err := a.keepPlan(ctx, s.Plan); err != nil {
+		return err
+	}
+	answers, err := a.put(ctx, s.Answers)
+	if err != nil {
+		return err
+	}
+	if err := a.Store.PutSolution(ctx, store.Solution{Commit: commit, Plan: s.ID, Answers: answers, Created: time.Now().UTC()}); err != nil {
+		return err
+	}
+	s.stored = true
+	return nil
+}
+
+// keepPlan stores a plan, its steps and the names of its sources.
+func (a *App) keepPlan(ctx context.Context, p *plan.Plan) error {
+	if _, err := a.put(ctx, p); err != nil {
+		return err
+	}
+	if err := a.putSteps(ctx, append(append([]plan.Step{}, p.Steps...), p.Queries...)...); err != nil {
+		return err
+	}
+	for _, src := range p.Sources {
+		if err := a.Store.AddFile(ctx, store.File{Digest: src.Digest, PURL: src.PURL, Name: src.File, Size: src.Size, Kind: store.FileSource}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// contradictions looks at what was built: where its metadata asks for what the
+// plan does not give, it is returned in place of the hint that the plan went by.
+func (a *App) contradictions(ctx context.Context, p *plan.Plan) (map[string]pypi.Metadata, []string, error) {
+	env, err := a.environment()
+	if err != nil {
+		return nil, nil, err
+	}
+	over, says := map[string]pypi.Metadata{}, []string{}
+	for _, art := range p.Artifacts {
+		if art.Step == "" {
+			continue
+		}
+		builds, err := records{a}.Builds(ctx, art.Step)
+		if err != nil {
+			return nil, nil, err
+		}
+		first := build.First(builds)
+		if first == nil || first.Output == nil {
+			continue
+		}
+		md, err := pypi.WheelFileMetadata(a.Blobs.Path(first.Output.Digest), first.Output.File)
+		if err != nil {
+			return nil, nil, fmt.Errorf("reading the metadata of %s: %w", first.Output.File, err)
+		}
+		if why := pypi.Contradiction(p, art, md, env); why != "" {
+			over[art.PURL.Name()+"@"+art.PURL.Version()] = md
+			says = append(says, why)
+		}
+	}
+	return over, says, nil
+}

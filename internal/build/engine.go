@@ -1,0 +1,540 @@
+// Package build runs the steps of a plan: prepares sources and environments,
+// builds everything once, then again with the undeclared varied, compares, and
+// records each build and each comparison.
+//
+// It knows no language (ecosystem.Language does), signs nothing and decides no
+// class. The inputs that a build's record lists are the folders that were
+// mounted: one list makes both.
+package build
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+
+	"hallmark/internal/archive"
+	"hallmark/internal/digest"
+	"hallmark/internal/ecosystem"
+	"hallmark/internal/fault"
+	"hallmark/internal/plan"
+	"hallmark/internal/purl"
+	"hallmark/internal/record"
+	"hallmark/internal/sandbox"
+)
+
+// Blobs is where bytes are kept. Put checks want while it reads and stores
+// nothing on a mismatch; with an empty want it stores whatever comes.
+type Blobs interface {
+	Put(ctx context.Context, r io.Reader, want digest.Digest, limit int64) (digest.Digest, int64, error)
+	Open(d digest.Digest) (*os.File, error)
+	ReadAll(d digest.Digest, limit int64) ([]byte, error)
+	Has(d digest.Digest) bool
+	Path(d digest.Digest) string
+}
+
+// Records is the append-only memory of builds. What was appended is durable
+// when the call returns.
+type Records interface {
+	AppendBuild(ctx context.Context, s plan.Step, b record.Build) error
+	Builds(ctx context.Context, step digest.Digest) ([]record.Build, error)
+	AppendRebuild(ctx context.Context, r record.RebuildResult) error
+	Rebuilds(ctx context.Context, step digest.Digest) ([]record.RebuildResult, error)
+}
+
+// Runner is the sandbox.
+type Runner interface {
+	Run(ctx context.Context, s sandbox.Spec) (*sandbox.Result, error)
+}
+
+// Seed is the unpacked seed.
+type Seed struct {
+	Name   string
+	Digest digest.Digest // of the set
+	Dir    string        // the tree; asked for once, when the first build needs it
+	// Files gives the path of the seed's file with this content, or "".
+	Files func(d digest.Digest) string
+	// Linkable are the object files and archives that the tree holds, by path:
+	// whatever is linked in statically from the seed is among these.
+	Linkable []string
+}
+
+// Limits on what is stored of one build.
+const (
+	maxArtifact = 2 << 30
+	maxLog      = 64 << 20
+)
+
+// Engine runs steps. Its methods may be called from several goroutines.
+type Engine struct {
+	Blobs    Blobs
+	Records  Records
+	Runner   Runner
+	Language ecosystem.Language
+	Builder  string // builder.id
+	Platform plan.Platform
+	Limits   sandbox.Limits
+	Workers  int    // builds at a time; at least 1
+	Faketime string // path of libfaketime inside the root
+	Tmp      string // folder for what is unfinished
+	// Seed unpacks the seed at first use.
+	Seed func(ctx context.Context) (Seed, error)
+	// Progress is told of every change; may be nil. It is called from several
+	// goroutines.
+	Progress func(Event)
+	// Retry runs again what failed before.
+	Retry bool
+
+	layers *layers
+	once   sync.Mutex
+	seed   *Seed
+	outMu  sync.Mutex
+	outs   map[digest.Digest]*call // builds for queries, by step
+}
+
+// Event is one change in the work.
+type Event struct {
+	Phase string // "query", "build", "prebuilt", "rebuild"
+	Name  string // purl
+	State string // "started", "done", "failed", "cached", "different"
+	Done  int
+	Total int
+	Wall  time.Duration
+}
+
+// call is one build that several callers wait for.
+type call struct {
+	done chan struct{}
+	rec  *record.Build
+	err  error
+}
+
+// Open makes the engine ready; dir is the layers' folder.
+func (e *Engine) Open(dir string) error {
+	l, err := openLayers(dir)
+	if err != nil {
+		return err
+	}
+	e.layers, e.outs = l, map[digest.Digest]*call{}
+	e.Workers = max(e.Workers, 1)
+	return l.sweep()
+}
+
+func (e *Engine) tell(ev Event) {
+	if e.Progress != nil {
+		e.Progress(ev)
+	}
+}
+
+func (e *Engine) theSeed(ctx context.Context) (*Seed, error) {
+	e.once.Lock()
+	defer e.once.Unlock()
+	if e.seed == nil {
+		s, err := e.Seed(ctx)
+		if err != nil {
+			return nil, err
+		}
+		e.seed = &s
+	}
+	return e.seed, nil
+}
+
+// mount is one read-only folder of a build's root together with what it is: the
+// sandbox takes the folder, the record takes the input.
+type mount struct {
+	input record.Input
+	dir   string
+}
+
+// sourceNote is what is known of an unpacked source.
+type sourceNote struct {
+	Newest  time.Time        `json:"newest"`
+	Removed []record.Removed `json:"removed"`
+}
+
+// sourceRules is the version of the rules by which sources are unpacked and
+// native files recognised.
+const sourceRules = "1"
+
+// PreparedSource is an unpacked source.
+type PreparedSource struct {
+	Dir     string
+	Newest  time.Time
+	Removed []record.Removed
+}
+
+// Source unpacks a stored source archive: within limits, its one top folder
+// stripped, native files taken out unless natives says to leave them in (for the
+// throw-away build alone). Errors of kind fault.Hostile concern the archive.
+func (e *Engine) Source(ctx context.Context, d digest.Digest, file string, natives bool) (PreparedSource, error) {
+	key := "source-" + sourceRules + "-" + d.Hex()
+	if natives {
+		key = "source-natives-" + sourceRules + "-" + d.Hex()
+	}
+	var note sourceNote
+	dir, err := e.layers.get(key, &note, func(tree string) (any, error) {
+		f, err := e.Blobs.Open(d)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		st, err := f.Stat()
+		if err != nil {
+			return nil, err
+		}
+		info, err := archive.UnpackSource(f, st.Size(), file, tree, archive.DefaultLimits())
+		if err != nil {
+			return nil, fmt.Errorf("unpacking %s: %w", file, err)
+		}
+		removed, err := archive.Natives(tree, archive.DefaultLimits())
+		if err != nil {
+			return nil, fmt.Errorf("looking for native files in %s: %w", file, err)
+		}
+		if !natives {
+			if err := archive.RemoveNatives(tree, removed); err != nil {
+				return nil, fmt.Errorf("taking native files out of %s: %w", file, err)
+			}
+		}
+		return sourceNote{Newest: info.Newest, Removed: removed}, nil
+	})
+	if err != nil {
+		return PreparedSource{}, err
+	}
+	return PreparedSource{Dir: dir, Newest: note.Newest, Removed: note.Removed}, ctx.Err()
+}
+
+// mounts gives the read-only folders of a step's root, top-most first.
+func (e *Engine) mounts(ctx context.Context, s plan.Step, output func(digest.Digest) (*record.Output, error)) ([]mount, error) {
+	var ms []mount
+	for _, in := range s.Inputs {
+		if in.Tag != plan.TagDeps {
+			continue
+		}
+		out, err := output(in.Step)
+		if err != nil {
+			return nil, err
+		}
+		dir, err := e.layers.get("artifact-"+e.Language.BaseKey()+"-"+out.Digest.Hex(), nil, func(tree string) (any, error) {
+			// The language wants a file with its name, and so do its errors.
+			tmp, err := os.MkdirTemp(e.Tmp, "unpack-")
+			if err != nil {
+				return nil, err
+			}
+			defer os.RemoveAll(tmp)
+			named := filepath.Join(tmp, out.File)
+			if err := e.copyOut(out.Digest, named); err != nil {
+				return nil, err
+			}
+			return map[string]string{"file": out.File}, e.Language.Unpack(named, tree)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("laying out %s for %s: %w", in.PURL, s.PURL, err)
+		}
+		ms = append(ms, mount{record.Input{Tag: in.Tag, PURL: string(in.PURL), File: out.File, Digest: out.Digest, Step: in.Step}, dir})
+	}
+	base, err := e.layers.get("base-"+e.Language.BaseKey(), nil, func(tree string) (any, error) {
+		return map[string]string{}, e.Language.Base(tree)
+	})
+	if err != nil {
+		return nil, err
+	}
+	seed, err := e.theSeed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range s.Inputs {
+		if in.Tag == plan.TagBuilder && in.Digest != seed.Digest {
+			return nil, fault.New(fault.Unsupported, "step %s was planned on seed %s; this version has %s", s.PURL, in.Digest.Short(), seed.Digest.Short())
+		}
+	}
+	baseInput := record.Input{Tag: plan.TagBuilder, PURL: "pkg:generic/hallmark-environment@" + e.Language.BaseKey(), Digest: digest.FromBytes([]byte(e.Language.BaseKey()))}
+	seedInput := record.Input{Tag: plan.TagBuilder, PURL: string(purl.New("generic", "hallmark-seed-"+seed.Name, "")), Digest: seed.Digest}
+	return append(ms, mount{baseInput, base}, mount{seedInput, seed.Dir}), nil
+}
+
+// copyOut writes a blob to a new file, verified while reading.
+func (e *Engine) copyOut(d digest.Digest, name string) error {
+	f, err := e.Blobs.Open(d)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, digest.NewReader(f, d, maxArtifact))
+	return errors.Join(err, w.Close())
+}
+
+// firstAxes and secondAxes are how the two builds of a step are run.
+func secondAxes(faketime string) *sandbox.Variation {
+	return &sandbox.Variation{
+		CPUs: 1, KernelRelease: true, Clock: (400*24 + 1) * time.Hour, Uptime: 9999999 * time.Second,
+		PIDs: 300, Faketime: faketime,
+	}
+}
+
+// run makes one build of a step in the sandbox. The error is about the host;
+// whatever the build itself did is in the record.
+func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, output func(digest.Digest) (*record.Output, error)) (*record.Build, map[string][]byte, error) {
+	src := s.Source()
+	prep, err := e.Source(ctx, src, s.SourceFile(), purpose == record.Prebuilt)
+	if err != nil {
+		return nil, nil, err
+	}
+	ms, err := e.mounts(ctx, s, output)
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd, err := e.Language.Command(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	work, err := os.MkdirTemp(e.Tmp, "build-")
+	if err != nil {
+		return nil, nil, fmt.Errorf("build of %s: %w", s.PURL, err)
+	}
+	defer os.RemoveAll(work)
+	out, named := filepath.Join(work, "out"), filepath.Join(work, "named")
+	if err := errors.Join(os.Mkdir(out, 0o755), os.Mkdir(named, 0o755)); err != nil {
+		return nil, nil, fmt.Errorf("build of %s: %w", s.PURL, err)
+	}
+	logFile, err := os.Create(filepath.Join(work, "log"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("build of %s: %w", s.PURL, err)
+	}
+	defer logFile.Close()
+
+	id := make([]byte, 16)
+	if _, err := rand.Read(id); err != nil {
+		return nil, nil, err
+	}
+	rec := &record.Build{
+		Schema: record.BuildSchema, ID: hex.EncodeToString(id), Step: s.ID, Purpose: purpose,
+		Builder: e.Builder, Started: time.Now().UTC(),
+	}
+	spec := sandbox.Spec{
+		Name: string(s.PURL), Args: cmd.Args, Env: append([]string{}, cmd.Env...), Dir: "/build",
+		Limits: e.Limits, OutputDir: out, Log: logFile,
+		Trees: []sandbox.Tree{{From: prep.Dir, To: "/build/src", Reverse: purpose == record.Rebuild}},
+	}
+	for p, data := range cmd.Files {
+		spec.Files = append(spec.Files, sandbox.File{Path: p, Data: data, Mode: 0o444})
+	}
+	sort.Slice(spec.Files, func(i, j int) bool { return spec.Files[i].Path < spec.Files[j].Path })
+	// The axis of parallelism: what make is told goes with the processors.
+	jobs := "-j2"
+	if purpose == record.Rebuild {
+		spec.Vary, jobs = secondAxes(e.Faketime), "-j1"
+	}
+	spec.Env = append(spec.Env, "MAKEFLAGS="+jobs)
+	rec.Inputs = []record.Input{{Tag: plan.TagSource, PURL: string(s.PURL), File: s.SourceFile(), Digest: src}}
+	for _, m := range ms {
+		spec.Layers = append(spec.Layers, m.dir)
+		rec.Inputs = append(rec.Inputs, m.input)
+	}
+	if purpose != record.Prebuilt {
+		rec.Removed = prep.Removed
+	}
+
+	res, err := e.Runner.Run(ctx, spec)
+	if err != nil {
+		return nil, nil, fmt.Errorf("build of %s: %w", s.PURL, err)
+	}
+	rec.Finished = time.Now().UTC()
+	rec.Facts, rec.Measured, rec.NotVaried, rec.Network, rec.Usage = res.Facts, res.Measured, res.NotVaried, res.Network, res.Usage
+
+	logDigest, log, err := e.keepLog(ctx, logFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	rec.Log = logDigest
+	fail := func(f *record.Failure) (*record.Build, map[string][]byte, error) {
+		rec.Outcome, rec.Failure = record.Failed, f
+		return rec, nil, nil
+	}
+	if f := e.judge(res, log); f != nil {
+		return fail(f)
+	}
+	if s.Recipe.Kind != "pep517" {
+		files, f, err := readAnswers(out)
+		if err != nil {
+			return nil, nil, err
+		}
+		if f != nil {
+			return fail(f)
+		}
+		rec.Outcome = record.Succeeded
+		return rec, files, nil
+	}
+	product, f, err := e.Language.Accept(s, e.Platform, out, named)
+	if err != nil {
+		return nil, nil, fmt.Errorf("taking what the build of %s made: %w", s.PURL, err)
+	}
+	if f != nil {
+		return fail(f)
+	}
+	if err := e.keep(ctx, rec, product); err != nil {
+		return nil, nil, err
+	}
+	rec.Outcome = record.Succeeded
+	return rec, nil, nil
+}
+
+// judge gives the failure that the way a build ended means; nil if it went well.
+func (e *Engine) judge(res *sandbox.Result, log []byte) *record.Failure {
+	lines := func() []string { return e.Language.Diagnose(log, res.Exit).Log }
+	if len(res.Network) > 0 {
+		var what []string
+		for i, a := range res.Network {
+			if i < 5 {
+				what = append(what, a.Kind+" "+a.Target)
+			}
+		}
+		return &record.Failure{Class: record.FailNetwork, Log: lines(),
+			Message: "The build reached for the network: " + strings.Join(what, ", ") + ".",
+			Advice:  "A build has no network. What it wants to fetch must be declared as an input: as a build requirement, or inside the source."}
+	}
+	if res.Limit != "" {
+		return &record.Failure{Class: res.Limit, Log: lines(), Message: limitMessage(res.Limit, e.Limits),
+			Advice: "Raise the limit in the configuration if the package really needs more."}
+	}
+	if res.Exit != 0 || res.Signal != "" {
+		f := e.Language.Diagnose(log, res.Exit)
+		if res.Signal != "" {
+			f.Message = "The build was ended by signal " + res.Signal + "."
+		}
+		return f
+	}
+	if res.Refused != "" {
+		return &record.Failure{Class: record.FailOutput, Message: res.Refused, Log: lines()}
+	}
+	return nil
+}
+
+func limitMessage(c record.FailureClass, l sandbox.Limits) string {
+	switch c {
+	case record.FailTimeout:
+		return fmt.Sprintf("The build did not end within %s.", l.Wall)
+	case record.FailMemory:
+		return fmt.Sprintf("The build wanted more than %d MiB of memory.", l.Memory>>20)
+	case record.FailProcesses:
+		return fmt.Sprintf("The build wanted more than %d processes.", l.Processes)
+	case record.FailDisk:
+		return fmt.Sprintf("The build wanted more than %d MiB of disk.", l.Disk>>20)
+	case record.FailLog:
+		return fmt.Sprintf("The build wrote more than %d MiB of log.", l.Log>>20)
+	case record.FailOutput:
+		return fmt.Sprintf("The build left more than %d MiB of output.", l.Output>>20)
+	}
+	return "The build ran into a limit (" + string(c) + ")."
+}
+
+func (e *Engine) keepLog(ctx context.Context, f *os.File) (digest.Digest, []byte, error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return "", nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxLog))
+	if err != nil {
+		return "", nil, err
+	}
+	d, _, err := e.Blobs.Put(ctx, bytes.NewReader(b), "", maxLog)
+	return d, b, err
+}
+
+// keep stores what was made, and what it was named from, and says what of the
+// seed is inside.
+func (e *Engine) keep(ctx context.Context, rec *record.Build, p ecosystem.Product) error {
+	put := func(path string) (digest.Digest, int64, error) {
+		f, err := os.Open(path)
+		if err != nil {
+			return "", 0, err
+		}
+		defer f.Close()
+		return e.Blobs.Put(ctx, f, "", maxArtifact)
+	}
+	d, n, err := put(p.Path)
+	if err != nil {
+		return fmt.Errorf("keeping %s: %w", p.File, err)
+	}
+	rec.Output = &record.Output{File: p.File, Digest: d, Size: n}
+	rec.Output.Raw, rec.Output.RawFile = d, p.RawFile
+	if p.Raw != p.Path {
+		if rec.Output.Raw, _, err = put(p.Raw); err != nil {
+			return fmt.Errorf("keeping %s: %w", p.RawFile, err)
+		}
+	}
+	rec.Ships = p.Ships
+	seed, err := e.theSeed(ctx)
+	if err != nil {
+		return err
+	}
+	inside := map[string]bool{}
+	if p.ELF {
+		// The root holds no other object file or archive, so these are all that a
+		// linker can have taken code from.
+		for _, l := range seed.Linkable {
+			inside[l] = true
+		}
+	}
+	copied, err := e.copied(p.Path, seed)
+	if err != nil {
+		return err
+	}
+	for _, c := range copied {
+		inside[c] = true
+	}
+	for c := range inside {
+		rec.SeedFiles = append(rec.SeedFiles, c)
+	}
+	sort.Strings(rec.SeedFiles)
+	rec.SeedKnown = true
+	return nil
+}
+
+// copied gives the paths of files of the seed that are members of an output as
+// they are, native ones alone: text of the seed, such as a licence, is no code.
+func (e *Engine) copied(path string, seed *Seed) ([]string, error) {
+	var out []string
+	err := archive.EachNative(path, archive.DefaultLimits(), func(member string, d digest.Digest) {
+		if p := seed.Files(d); p != "" {
+			out = append(out, p)
+		}
+	})
+	return out, err
+}
+
+// readAnswers reads what a query step left: a few small files.
+func readAnswers(dir string) (map[string][]byte, *record.Failure, error) {
+	const maxAnswer = 4 << 20
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	files := map[string][]byte{}
+	for _, en := range entries {
+		st, err := en.Info()
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(files) == 10 || !st.Mode().IsRegular() || st.Size() > maxAnswer {
+			return nil, &record.Failure{Class: record.FailOutput, Message: fmt.Sprintf("The backend's answer is not a few small files (%.80q).", en.Name())}, nil
+		}
+		b, err := os.ReadFile(filepath.Join(dir, en.Name()))
+		if err != nil {
+			return nil, nil, err
+		}
+		files[en.Name()] = b
+	}
+	return files, nil, nil
+}

@@ -1,0 +1,46 @@
+// Package ecosystem says what the platform asks of a language: the seam between
+// the builds, which know no language, and the rooms below this folder, each of
+// which knows one.
+package ecosystem
+
+import (
+	"hallmark/internal/plan"
+	"hallmark/internal/record"
+)
+
+// Command is what a step runs, in the terms of the sandbox's root.
+type Command struct {
+	Args  []string
+	Env   []string          // exactly the environment that the step declares, sorted
+	Files map[string][]byte // small read-only files to lay into the root, by absolute path
+}
+
+// Product is what a build made, after its language has looked at it.
+type Product struct {
+	Path    string   // the file as it will be served
+	File    string   // its base name
+	Raw     string   // the file as the build left it; the same as Path if nothing was named anew
+	RawFile string   // base name of Raw
+	Ships   []string // native and bytecode files inside, sorted
+	ELF     bool     // whether anything inside was linked
+}
+
+// Language is what building asks of an ecosystem. Its methods may be called
+// from several goroutines.
+type Language interface {
+	// Type is the purl type, such as "pypi".
+	Type() string
+	// BaseKey names the version of what Base lays down.
+	BaseKey() string
+	// Base lays down in dir the layer that every build of the language has.
+	Base(dir string) error
+	// Unpack lays a dependency's file down in dir as a layer.
+	Unpack(file, dir string) error
+	// Command gives what a step runs.
+	Command(s plan.Step) (Command, error)
+	// Accept looks at what a build left in dir. A failure is the build's fault; an
+	// error is ours. work is an empty folder for a file that is named anew.
+	Accept(s plan.Step, p plan.Platform, dir, work string) (Product, *record.Failure, error)
+	// Diagnose says why a command failed, from its log and exit code.
+	Diagnose(log []byte, exit int) *record.Failure
+}
