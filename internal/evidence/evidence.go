@@ -1,0 +1,274 @@
+// Package evidence makes and checks signed statements about artifacts:
+// provenance, rebuild results and verification summaries, as Sigstore bundles
+// that stock verifiers accept without a network.
+//
+// A statement (in-toto Statement v1) is signed in a DSSE envelope with ECDSA
+// P-256, its signature is entered into an embedded tile log (Rekor v2
+// hashedrekord 0.0.2 over the DSSE pre-authentication encoding) and
+// time-stamped (RFC 3161, over the signature). Three keys do the three things.
+//
+// What it refuses to do: to hand out a statement that is not in the log; to
+// accept a bundle of which any one of signature, log entry, inclusion proof,
+// checkpoint and time stamp does not verify; to say that its own log and clock
+// prove more than they do. They show order and intent to publish; they prove
+// neither independent time nor a single view of the log.
+package evidence
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cyberphone/json-canonicalization/go/src/webpki.org/jsoncanonicalizer"
+	"github.com/digitorus/timestamp"
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+	bundlepb "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	commonpb "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	dssepb "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
+	logpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+	entrypb "github.com/sigstore/rekor-tiles/v2/pkg/generated/protobuf"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"hallmark/internal/digest"
+	"hallmark/internal/fault"
+	"hallmark/internal/keys"
+)
+
+const (
+	payloadType = "application/vnd.in-toto+json"
+	bundleType  = "application/vnd.dev.sigstore.bundle.v0.3+json"
+	entryKind   = "hashedrekord"
+	entryVer    = "0.0.2"
+)
+
+// DefaultExternalURL is where an installation says it can be reached if nobody
+// told it otherwise.
+const DefaultExternalURL = "http://localhost:8420"
+
+// Config is what an Authority needs.
+type Config struct {
+	Dir         string           // folder of the log; made if it is not there; one writer at a time
+	Keys        *keys.Set        // the three keys
+	ExternalURL string           // base of builder and verifier ids; empty: DefaultExternalURL
+	Now         func() time.Time // clock of the time stamps; nil: time.Now
+}
+
+// Authority signs, logs and time-stamps statements. It is safe for concurrent
+// use; statements given together are logged together.
+type Authority struct {
+	keys     *keys.Set
+	external string
+	now      func() time.Time
+	log      *tileLog
+	spki     []byte // of the signer, DER
+	close    sync.Once
+	closeErr error
+}
+
+// Open opens the log in cfg.Dir, making it if it is not there, and goes on where
+// an earlier process stopped, even one that was killed. A folder that another
+// process has open is fault.Conflict; a log that another key signed or whose
+// checkpoint does not verify is fault.Corrupt.
+func Open(ctx context.Context, cfg Config) (*Authority, error) {
+	if cfg.Keys == nil {
+		return nil, fault.New(fault.Usage, "open evidence log %s: no keys given", cfg.Dir)
+	}
+	external, err := externalURL(cfg.ExternalURL)
+	if err != nil {
+		return nil, err
+	}
+	spki, err := x509.MarshalPKIXPublicKey(cfg.Keys.Signer.Public())
+	if err != nil {
+		return nil, fmt.Errorf("signer's public key: %w", err)
+	}
+	l, err := openTileLog(ctx, cfg.Dir, cfg.Keys.Log)
+	if err != nil {
+		return nil, err
+	}
+	a := &Authority{keys: cfg.Keys, external: external, now: cfg.Now, log: l, spki: spki}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	return a, nil
+}
+
+// Close waits for what is being logged and lets go of the folder. Further calls
+// give the same answer.
+func (a *Authority) Close() error {
+	a.close.Do(func() { a.closeErr = a.log.Close() })
+	return a.closeErr
+}
+
+// KeyID names the signer's key (see keys.ID).
+func (a *Authority) KeyID() string { return keys.ID(a.keys.Signer.Public()) }
+
+// PublicKey is the signer's public key in PEM.
+func (a *Authority) PublicKey() []byte { return keys.PublicPEM(a.keys.Signer.Public()) }
+
+// LogKey is the log's public key, as CheckLog wants it.
+func (a *Authority) LogKey() crypto.PublicKey { return a.keys.Log.Public() }
+
+// BuilderID is builder.id for a mode, which is one security setting such as
+// "hermetic": {external_url}/builder/{key id}/{mode}.
+func (a *Authority) BuilderID(mode string) string {
+	return a.external + "/builder/" + a.KeyID() + "/" + url.PathEscape(mode)
+}
+
+// VerifierID is verifier.id of the summaries: {external_url}/verifier/{key id}.
+func (a *Authority) VerifierID() string { return a.external + "/verifier/" + a.KeyID() }
+
+// EvidenceURL is where a file about the artifact with digest d can be had.
+func (a *Authority) EvidenceURL(d digest.Digest, name string) string {
+	return a.external + "/evidence/" + d.Hex() + "/" + url.PathEscape(name)
+}
+
+// Signed is a statement with its evidence.
+type Signed struct {
+	Statement []byte        // the in-toto statement, canonical JSON: the envelope's payload
+	Bundle    []byte        // Sigstore bundle v0.3, JSON
+	DSSE      []byte        // the bare envelope with an empty keyid, as slsa-verifier wants it
+	LogIndex  int64         // index of its entry in the log
+	Digest    digest.Digest // of Bundle
+}
+
+// AttestAll signs, logs and time-stamps statements and returns them in their
+// order. They are logged as one batch and awaited together: hundreds take about
+// as long as one. Nothing is returned unless everything is in the log under a
+// signed checkpoint. After an error the log may hold entries that nobody ever
+// sees; that is harmless, as an entry says only that something was signed.
+func (a *Authority) AttestAll(ctx context.Context, statements []Statement) ([]Signed, error) {
+	if len(statements) == 0 {
+		return nil, nil
+	}
+	type work struct {
+		payload, sig, entry []byte
+	}
+	ws := make([]work, len(statements))
+	entries := make([][]byte, len(statements))
+	for i, s := range statements {
+		payload, err := s.Marshal()
+		if err != nil {
+			return nil, err
+		}
+		pae := dsse.PAE(payloadType, payload)
+		h := sha256.Sum256(pae)
+		sig, err := a.keys.Signer.Sign(rand.Reader, h[:], crypto.SHA256)
+		if err != nil {
+			return nil, fmt.Errorf("sign statement %s about %s: %w", s.PredicateType, s.Subject.Name, err)
+		}
+		entry, err := hashedRekord(h[:], sig, a.spki)
+		if err != nil {
+			return nil, fmt.Errorf("log entry for %s: %w", s.Subject.Name, err)
+		}
+		ws[i] = work{payload, sig, entry}
+		entries[i] = entry
+	}
+	included, err := a.log.Append(ctx, entries)
+	if err != nil {
+		return nil, fmt.Errorf("enter %d statements into the log: %w", len(entries), err)
+	}
+	out := make([]Signed, len(ws))
+	for i, w := range ws {
+		token, err := a.stamp(w.sig)
+		if err != nil {
+			return nil, fmt.Errorf("time stamp for %s: %w", statements[i].Subject.Name, err)
+		}
+		b, err := a.bundle(w.payload, w.sig, token, included[i])
+		if err != nil {
+			return nil, fmt.Errorf("bundle for %s: %w", statements[i].Subject.Name, err)
+		}
+		env, err := json.Marshal(dsse.Envelope{
+			PayloadType: payloadType,
+			Payload:     base64.StdEncoding.EncodeToString(w.payload),
+			// slsa-verifier verify-vsa takes only an empty keyid.
+			Signatures: []dsse.Signature{{Sig: base64.StdEncoding.EncodeToString(w.sig)}},
+		})
+		if err != nil {
+			return nil, err
+		}
+		out[i] = Signed{Statement: w.payload, Bundle: b, DSSE: env, LogIndex: included[i].LogIndex, Digest: digest.FromBytes(b)}
+	}
+	return out, nil
+}
+
+// bundle puts the parts together (Sigstore bundle v0.3) as canonical JSON;
+// protojson's own spacing differs between runs on purpose.
+func (a *Authority) bundle(payload, sig, token []byte, entry *logpb.TransparencyLogEntry) ([]byte, error) {
+	b, err := protojson.Marshal(&bundlepb.Bundle{
+		MediaType: bundleType,
+		VerificationMaterial: &bundlepb.VerificationMaterial{
+			Content:     &bundlepb.VerificationMaterial_PublicKey{PublicKey: &commonpb.PublicKeyIdentifier{Hint: keyHint(a.spki)}},
+			TlogEntries: []*logpb.TransparencyLogEntry{entry},
+			TimestampVerificationData: &bundlepb.TimestampVerificationData{
+				Rfc3161Timestamps: []*commonpb.RFC3161SignedTimestamp{{SignedTimestamp: token}},
+			},
+		},
+		Content: &bundlepb.Bundle_DsseEnvelope{DsseEnvelope: &dssepb.Envelope{
+			Payload: payload, PayloadType: payloadType, Signatures: []*dssepb.Signature{{Sig: sig}},
+		}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return jsoncanonicalizer.Transform(b)
+}
+
+// stamp makes an RFC 3161 response over the signature's bytes. Rekor v2 entries
+// carry no time of their own, so this is the only one. The policy is anyPolicy
+// (RFC 5280 section 4.2.1.4): the stamp promises nothing about its clock.
+func (a *Authority) stamp(sig []byte) ([]byte, error) {
+	h := sha256.Sum256(sig)
+	ts := timestamp.Timestamp{
+		HashAlgorithm:     crypto.SHA256,
+		HashedMessage:     h[:],
+		Time:              a.now().UTC(),
+		Policy:            []int{2, 5, 29, 32, 0},
+		AddTSACertificate: true,
+	}
+	return ts.CreateResponse(a.keys.Leaf, a.keys.Timestamp)
+}
+
+// hashedRekord is the log entry for a signature over paeHash, canonical JSON.
+// Kind dsse 0.0.2 exists, but stock verifiers cannot read it.
+func hashedRekord(paeHash, sig, spki []byte) ([]byte, error) {
+	b, err := protojson.Marshal(&entrypb.Entry{
+		Kind: entryKind, ApiVersion: entryVer,
+		Spec: &entrypb.Spec{Spec: &entrypb.Spec_HashedRekordV002{HashedRekordV002: &entrypb.HashedRekordLogEntryV002{
+			Data: &commonpb.HashOutput{Algorithm: commonpb.HashAlgorithm_SHA2_256, Digest: paeHash},
+			Signature: &entrypb.Signature{Content: sig, Verifier: &entrypb.Verifier{
+				KeyDetails: commonpb.PublicKeyDetails_PKIX_ECDSA_P256_SHA_256,
+				Verifier:   &entrypb.Verifier_PublicKey{PublicKey: &entrypb.PublicKey{RawBytes: spki}},
+			}},
+		}}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return jsoncanonicalizer.Transform(b)
+}
+
+// keyHint names the signer's key within a bundle, as cosign writes it.
+func keyHint(spki []byte) string {
+	h := sha256.Sum256(spki)
+	return base64.StdEncoding.EncodeToString(h[:])
+}
+
+func externalURL(s string) (string, error) {
+	if s == "" {
+		s = DefaultExternalURL
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return "", fault.New(fault.Usage, "external URL %.200q: want http(s)://host[:port][/path]", s)
+	}
+	return strings.TrimRight(s, "/"), nil
+}
