@@ -191,10 +191,13 @@ func (in *view) evidence(n *node) policy.Evidence {
 	st := in.Steps[n.step]
 	e := policy.Evidence{
 		PURL: n.name, HasSource: n.source != "", SourceBad: st.SourceBad, Prebuilt: st.Prebuilt,
-		Seed: in.Plan.Seed.Digest, SeedInRuntime: st.SeedInRuntime, SeedMeasured: st.SeedMeasured,
-		Rebuilds: st.Rebuilds, Score: st.Score, Closure: in.g.closure(n),
+		Seed: in.Plan.Seed.Digest, SeedInRuntime: st.SeedInRuntime,
+		// What was never built contains nothing; that it was not measured is no
+		// reason beside the one that it was not built.
+		SeedMeasured: st.SeedMeasured || !anything(st),
+		Rebuilds:     st.Rebuilds, Score: st.Score, Closure: in.g.closure(n),
 	}
-	if e.Prebuilt == "" && !st.PrebuiltChecked && completed(st) {
+	if e.Prebuilt == "" && !st.PrebuiltChecked && anything(st) {
 		e.Prebuilt = unchecked(in.Plan, n, st)
 	}
 	for _, b := range st.Builds {
@@ -303,6 +306,16 @@ func counts(b StepBuild) bool {
 func completed(st Step) bool {
 	for _, b := range st.Builds {
 		if b.Purpose == record.First && !b.Revoked && b.Outcome == record.Succeeded {
+			return true
+		}
+	}
+	return false
+}
+
+// anything tells whether any build of a step gave a file.
+func anything(st Step) bool {
+	for _, b := range st.Builds {
+		if b.Output != nil {
 			return true
 		}
 	}
