@@ -46,8 +46,10 @@ func loaderCache(root *os.Root, folders []string) ([]byte, error) {
 			if !ok {
 				continue
 			}
-			// A file is found by its soname, a link by its own name.
-			if st.Mode().IsRegular() && soname != "" && soname != n {
+			// A name is listed if it is the library's soname, or if it is the link
+			// that the linker looks for ("libz.so"); ldconfig lists the same.
+			devLink := !st.Mode().IsRegular() && strings.HasSuffix(n, ".so")
+			if soname != "" && soname != n && !devLink {
 				continue
 			}
 			seen[n] = true
@@ -86,7 +88,23 @@ func loaderCache(root *os.Root, folders []string) ([]byte, error) {
 // sharedObject tells whether a path is, or leads inside the tree to, a shared
 // object for amd64, and gives its soname, "" if it has none.
 func sharedObject(root *os.Root, name string) (string, bool) {
-	f, err := root.Open(name) // a link that leaves the tree is not followed
+	// Links with an absolute target mean the tree's root, which os.Root does not
+	// follow; so they are followed by hand. It refuses all that leaves the tree.
+	for hops := 0; ; hops++ {
+		target, err := root.Readlink(name)
+		if err != nil {
+			break // no link, or nothing there
+		}
+		if hops == 40 {
+			return "", false
+		}
+		if strings.HasPrefix(target, "/") {
+			name = strings.TrimPrefix(path.Clean(target), "/")
+		} else {
+			name = path.Join(path.Dir(name), target)
+		}
+	}
+	f, err := root.Open(name)
 	if err != nil {
 		return "", false
 	}
