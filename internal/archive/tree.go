@@ -88,8 +88,8 @@ func TreeDigest(dir string) (d digest.Digest, bytes int64, files int, err error)
 	return digest.FromHash(h), bytes, files, nil
 }
 
-// setLinkTime sets the modification time of a symbolic link itself.
-func setLinkTime(path string, t time.Time) error {
+// SetLinkTime sets the modification time of a symbolic link itself.
+func SetLinkTime(path string, t time.Time) error {
 	if t.IsZero() {
 		t = time.Unix(0, 0)
 	}

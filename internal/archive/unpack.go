@@ -384,7 +384,7 @@ func (u *unpacking) finish(tmp string) (string, error) {
 		if err := u.root.Symlink(u.links[name], name); err != nil {
 			return "", err
 		}
-		if err := setLinkTime(filepath.Join(tmp, name), u.info.Newest); err != nil {
+		if err := SetLinkTime(filepath.Join(tmp, name), u.info.Newest); err != nil {
 			return "", err
 		}
 	}
