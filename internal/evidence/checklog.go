@@ -113,8 +113,9 @@ func (c *logChecker) damaged(format string, args ...any) {
 func (c *logChecker) read(partial, whole string, limit int64) ([]byte, string, error) {
 	b, err := readFile(filepath.Join(c.dir, partial), limit)
 	if errors.Is(err, fs.ErrNotExist) && partial != whole {
-		b, err = readFile(filepath.Join(c.dir, whole), limit)
-		return b, whole, err
+		if b, e := readFile(filepath.Join(c.dir, whole), limit); !errors.Is(e, fs.ErrNotExist) {
+			return b, whole, e
+		}
 	}
 	return b, partial, err
 }

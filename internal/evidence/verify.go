@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
 	"github.com/sigstore/sigstore/pkg/signature"
+	"github.com/transparency-dev/merkle/proof"
 
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
@@ -228,7 +230,12 @@ func (v *Verifier) checkLog(b *bundle.Bundle, out *Verified) error {
 		return fault.New(fault.Unverified, "log: the entry is in a log that the trusted root does not name (key hash %.80q)",
 			hex.EncodeToString(entry.GetLogId().GetKeyId()))
 	}
-	if _, err := verify.VerifyTlogEntry(b, v.trusted, 1, false); err != nil {
+	_, err := verify.VerifyTlogEntry(b, v.trusted, 1, false)
+	var mismatch proof.RootMismatchError
+	if errors.As(err, &mismatch) {
+		return fault.New(fault.Unverified, "log: the inclusion proof does not lead from this statement to the checkpoint's root")
+	}
+	if err != nil {
 		return fault.New(fault.Unverified, "log: the entry, its proof or its checkpoint does not verify: %w", err)
 	}
 	u, err := url.Parse(log.BaseURL)
@@ -296,6 +303,9 @@ func readBundle(bundleJSON []byte) (*bundle.Bundle, error) {
 	ts, err := timestamp.ParseResponse(stamps[0].GetSignedTimestamp())
 	if err != nil {
 		return nil, fault.New(fault.Unverified, "time: the time stamp cannot be read: %w", err)
+	}
+	if err := strictStamp(stamps[0].GetSignedTimestamp()); err != nil {
+		return nil, fault.New(fault.Unverified, "time: the time stamp is malformed: %w", err)
 	}
 	if ts.HashAlgorithm != crypto.SHA256 {
 		return nil, fault.New(fault.Unverified, "time: the time stamp uses %v, want SHA-256", ts.HashAlgorithm)
