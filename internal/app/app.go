@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -79,6 +80,7 @@ type App struct {
 	pin      debian.Pin
 	pinID    digest.Digest
 	progress Progress
+	settings settings
 
 	authority *evidence.Authority // opened when something is signed
 	engine    *build.Engine
@@ -199,6 +201,9 @@ func writeAt(f *os.File, s string) error { _, err := f.WriteAt([]byte(s), 0); re
 // settings are what a data directory keeps about itself.
 type settings struct {
 	ExternalURL string `json:"external_url"`
+	// Builders are the builder ids that this directory has built under: each is
+	// trusted with the key that is in it.
+	Builders []string `json:"builders"`
 }
 
 // settle reads the data directory's settings and writes them if they changed.
@@ -221,10 +226,15 @@ func (a *App) settle() error {
 	if a.cfg.ExternalURL == "" {
 		a.cfg.ExternalURL = s.ExternalURL
 	}
-	if !a.writer || string(b) != "" && a.cfg.ExternalURL == s.ExternalURL {
+	a.settings = s
+	if !a.writer || slices.Contains(s.Builders, a.BuilderID()) && a.cfg.ExternalURL == s.ExternalURL {
 		return nil
 	}
 	s.ExternalURL = a.cfg.ExternalURL
+	if !slices.Contains(s.Builders, a.BuilderID()) {
+		s.Builders = append(s.Builders, a.BuilderID())
+	}
+	a.settings = s
 	if b, err = json.MarshalIndent(s, "", "  "); err != nil {
 		return err
 	}
@@ -273,6 +283,12 @@ const Mode = "hermetic"
 
 // KeyID names the key that this data directory signs with.
 func (a *App) KeyID() string { return keys.ID(a.keys.Signer.Public()) }
+
+// PublicKey is the signer's public key in PEM.
+func (a *App) PublicKey() []byte { return keys.PublicPEM(a.keys.Signer.Public()) }
+
+// TrustedRoot names our log and time stamp for verifiers.
+func (a *App) TrustedRoot() ([]byte, error) { return evidence.TrustedRoot(a.keys) }
 
 // BuilderID is the builder.id of the builds that are made here.
 func (a *App) BuilderID() string {

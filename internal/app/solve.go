@@ -156,19 +156,16 @@ func (a *App) solve(ctx context.Context, requirements []string, at time.Time, ov
 		return nil, err
 	}
 	profile, _ := a.runner.Profile()
-	fetchSdist := func(ctx context.Context, name string, f pypi.File) (io.ReadCloser, error) {
-		if err := a.fetch(ctx, name, f); err != nil {
+	provider := pypi.NewIndexProvider(client, at, func(ctx context.Context, c pypi.Candidate) (io.ReadCloser, error) {
+		if err := a.fetch(ctx, c.Name, *c.Sdist); err != nil {
 			return nil, err
 		}
-		return a.Blobs.Open(digest.Digest(digest.Prefix + f.SHA256))
-	}
-	provider := pypi.NewIndexProvider(client, at, fetchSdist)
+		return a.Blobs.Open(digest.Digest(digest.Prefix + c.Sdist.SHA256))
+	}, nil)
 	planner := &pypi.Planner{
 		Provider: provider, Env: env, Platform: a.Platform(), Profile: profile, At: at, Host: host{a},
 		Seed: plan.Seed{Name: a.pin.Name, Digest: a.pinID, Bytes: seedBytes}, Overrides: overrides,
-		Fetch: func(ctx context.Context, name string, f pypi.File) error {
-			return a.fetch(ctx, name, f)
-		},
+		Fetch:    a.fetch,
 		Progress: func(what string) { a.progress.Step(0, 0, what) },
 	}
 	a.progress.Stage("solve")
@@ -181,7 +178,7 @@ func (a *App) solve(ctx context.Context, requirements []string, at time.Time, ov
 		return nil, err
 	}
 	s := &Solved{Plan: p, ID: id, Answers: map[string]string{}}
-	for name, page := range provider.Pages() {
+	for _, page := range planner.Pages {
 		d, b, err := page.Digest()
 		if err != nil {
 			return nil, err
@@ -189,7 +186,7 @@ func (a *App) solve(ctx context.Context, requirements []string, at time.Time, ov
 		if _, err := a.putBytes(ctx, d, b); err != nil {
 			return nil, err
 		}
-		s.Answers[name] = d.String()
+		s.Answers[page.Name] = d.String()
 	}
 	return s, nil
 }

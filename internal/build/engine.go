@@ -191,7 +191,7 @@ func (e *Engine) Source(ctx context.Context, d digest.Digest, file string, nativ
 		if err != nil {
 			return nil, err
 		}
-		info, err := archive.UnpackSource(f, st.Size(), file, tree, archive.DefaultLimits())
+		info, _, err := archive.UnpackTop(f, st.Size(), file, tree, archive.DefaultLimits())
 		if err != nil {
 			return nil, fmt.Errorf("unpacking %s: %w", file, err)
 		}
@@ -276,7 +276,7 @@ func (e *Engine) copyOut(d digest.Digest, name string) error {
 	return errors.Join(err, w.Close())
 }
 
-// firstAxes and secondAxes are how the two builds of a step are run.
+// secondAxes is how the second build of a step is run.
 func secondAxes(faketime string) *sandbox.Variation {
 	return &sandbox.Variation{
 		CPUs: 1, KernelRelease: true, Clock: (400*24 + 1) * time.Hour, Uptime: 9999999 * time.Second,
@@ -474,25 +474,23 @@ func (e *Engine) keep(ctx context.Context, rec *record.Build, p ecosystem.Produc
 			return fmt.Errorf("keeping %s: %w", p.RawFile, err)
 		}
 	}
-	rec.Ships = p.Ships
 	seed, err := e.theSeed(ctx)
 	if err != nil {
 		return err
 	}
 	inside := map[string]bool{}
-	if p.ELF {
-		// The root holds no other object file or archive, so these are all that a
-		// linker can have taken code from.
-		for _, l := range seed.Linkable {
-			inside[l] = true
+	for _, n := range p.Natives {
+		rec.Ships = append(rec.Ships, n.Kind+" "+n.Path)
+		if c := seed.Files(n.Digest); c != "" {
+			inside[c] = true // a file of the seed as it is
 		}
-	}
-	copied, err := e.copied(p.Path, seed)
-	if err != nil {
-		return err
-	}
-	for _, c := range copied {
-		inside[c] = true
+		if n.Kind == "elf" || n.Kind == "ar" {
+			// The root holds no other object file or archive, so these are all that a
+			// linker can have taken code from.
+			for _, l := range seed.Linkable {
+				inside[l] = true
+			}
+		}
 	}
 	for c := range inside {
 		rec.SeedFiles = append(rec.SeedFiles, c)
@@ -500,18 +498,6 @@ func (e *Engine) keep(ctx context.Context, rec *record.Build, p ecosystem.Produc
 	sort.Strings(rec.SeedFiles)
 	rec.SeedKnown = true
 	return nil
-}
-
-// copied gives the paths of files of the seed that are members of an output as
-// they are, native ones alone: text of the seed, such as a licence, is no code.
-func (e *Engine) copied(path string, seed *Seed) ([]string, error) {
-	var out []string
-	err := archive.EachNative(path, archive.DefaultLimits(), func(member string, d digest.Digest) {
-		if p := seed.Files(d); p != "" {
-			out = append(out, p)
-		}
-	})
-	return out, err
 }
 
 // readAnswers reads what a query step left: a few small files.

@@ -4,6 +4,7 @@
 package ecosystem
 
 import (
+	"hallmark/internal/digest"
 	"hallmark/internal/plan"
 	"hallmark/internal/record"
 )
@@ -21,8 +22,14 @@ type Product struct {
 	File    string   // its base name
 	Raw     string   // the file as the build left it; the same as Path if nothing was named anew
 	RawFile string   // base name of Raw
-	Ships   []string // native and bytecode files inside, sorted
-	ELF     bool     // whether anything inside was linked
+	Natives []Native // native and bytecode files inside, sorted by path
+}
+
+// Native is a native or bytecode file inside a product.
+type Native struct {
+	Path   string
+	Kind   string // "elf", "pe", "pyc" … (archive.Kind), or that of what is inside it
+	Digest digest.Digest
 }
 
 // Language is what building asks of an ecosystem. Its methods may be called

@@ -14,6 +14,7 @@ import (
 
 	"github.com/digitorus/timestamp"
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+	rekornote "github.com/sigstore/rekor-tiles/v2/pkg/note"
 	rekorverify "github.com/sigstore/rekor-tiles/v2/pkg/verify"
 	"github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/root"
@@ -36,16 +37,23 @@ const (
 // verifiers (Sigstore trusted root v0.1, JSON). It is the same bytes for the
 // same keys. It does not hold the signer's key: who signs is a decision that
 // the reader makes apart, with key.pub.
-func (a *Authority) TrustedRoot() ([]byte, error) {
-	origin := a.log.origin
-	logs := map[string]*root.TransparencyLog{hex.EncodeToString(a.log.id): {
-		BaseURL: "https://" + origin, ID: a.log.id, HashFunc: crypto.SHA256, SignatureHashFunc: crypto.SHA256,
-		PublicKey: a.keys.Log.Public(), ValidityPeriodStart: a.keys.Leaf.NotBefore,
+func (a *Authority) TrustedRoot() ([]byte, error) { return TrustedRoot(a.keys) }
+
+// TrustedRoot is Authority.TrustedRoot for a key set whose log is not open.
+func TrustedRoot(set *keys.Set) ([]byte, error) {
+	origin := LogOrigin(set.Log.Public())
+	_, id, err := rekornote.KeyHash(origin, set.Log.Public())
+	if err != nil {
+		return nil, fmt.Errorf("trusted root: id of the log: %w", err)
+	}
+	logs := map[string]*root.TransparencyLog{hex.EncodeToString(id): {
+		BaseURL: "https://" + origin, ID: id, HashFunc: crypto.SHA256, SignatureHashFunc: crypto.SHA256,
+		PublicKey: set.Log.Public(), ValidityPeriodStart: set.Leaf.NotBefore,
 	}}
 	tsas := []root.TimestampingAuthority{&root.SigstoreTimestampingAuthority{
-		Root: a.keys.Root, Leaf: a.keys.Leaf,
-		ValidityPeriodStart: a.keys.Leaf.NotBefore, ValidityPeriodEnd: a.keys.Leaf.NotAfter,
-		URI: "https://tsa-" + keys.ID(a.keys.Timestamp.Public()) + ".hallmark.invalid",
+		Root: set.Root, Leaf: set.Leaf,
+		ValidityPeriodStart: set.Leaf.NotBefore, ValidityPeriodEnd: set.Leaf.NotAfter,
+		URI: "https://tsa-" + keys.ID(set.Timestamp.Public()) + ".hallmark.invalid",
 	}}
 	tr, err := root.NewTrustedRoot(root.TrustedRootMediaType01, nil, map[string]*root.TransparencyLog{}, tsas, logs)
 	if err != nil {

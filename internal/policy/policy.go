@@ -67,16 +67,16 @@ type Reason struct {
 // Policy is data: versioned, named by URI and digest. schemas/policy.v1.json
 // describes it; unknown fields are errors.
 type Policy struct {
-	URI                  string   `json:"uri"`                            // urn:hallmark:policy:NAME:vN
-	Description          string   `json:"description"`                    // what it demands, and what it does not
-	Caveats              []string `json:"caveats,omitempty"`              // shown wherever the policy's name is
-	Axes                 []string `json:"axes"`                           // axes that the second build must have varied
-	MinBuilds            int      `json:"min_builds"`                     // completed builds that must agree, at least 2
-	Seeds                []string `json:"seeds"`                          // digests of the seeds that may stand outside, at build time
-	RuntimeSeedAllowed   []string `json:"runtime_seed_allowed,omitempty"` // paths of the seed that may be linked in
-	RequireControlGroups bool     `json:"require_control_groups"`
-	ScoreFloor           *float64 `json:"score_floor,omitempty"` // nil: no score condition, which Caveats must say
-	Platform             []string `json:"platform"`              // what the user's machine provides; not counted
+	URI                  string   `json:"uri" yaml:"uri"`                                             // urn:hallmark:policy:NAME:vN
+	Description          string   `json:"description" yaml:"description"`                             // what it demands, and what it does not
+	Caveats              []string `json:"caveats,omitempty" yaml:"caveats"`                           // shown wherever the policy's name is
+	Axes                 []string `json:"axes" yaml:"axes"`                                           // axes that the second build must have varied
+	MinBuilds            int      `json:"min_builds" yaml:"min_builds"`                               // completed builds that must agree, at least 2
+	Seeds                []string `json:"seeds" yaml:"seeds"`                                         // digests of the seeds that may stand outside, at build time
+	RuntimeSeedAllowed   []string `json:"runtime_seed_allowed,omitempty" yaml:"runtime_seed_allowed"` // paths of the seed that may be linked in
+	RequireControlGroups bool     `json:"require_control_groups" yaml:"require_control_groups"`
+	ScoreFloor           *float64 `json:"score_floor,omitempty" yaml:"score_floor"` // nil: no score condition, which Caveats must say
+	Platform             []string `json:"platform" yaml:"platform"`                 // what the user's machine provides; not counted
 }
 
 // Build is what the policy has to know of one completed build.
@@ -183,6 +183,11 @@ func buildReasons(e Evidence, p Policy) []Reason {
 	counted, failed := 0, (*record.Failure)(nil)
 	untrusted := 0
 	for _, b := range e.Builds {
+		// A build made to ask a backend is no evidence that the step reproduces, but
+		// other bytes from it are evidence that it does not.
+		if b.Purpose == record.Query && b.Trusted && b.Outcome == record.Succeeded && b.Digest != "" && !b.Revoked {
+			digests[b.Digest] += 0
+		}
 		if b.Purpose != record.First && b.Purpose != record.Rebuild || b.Revoked {
 			continue
 		}
@@ -232,7 +237,7 @@ func buildReasons(e Evidence, p Policy) []Reason {
 		}
 	}
 	if len(digests) > 1 {
-		add(NotReproduced, "Its %d completed builds gave %d different results.", counted, len(digests))
+		add(NotReproduced, "Its builds gave %d different results.", len(digests))
 	}
 	if min := max(p.MinBuilds, 2); counted < min {
 		add(NotRebuilt, "It was built %d time(s); the policy demands %d that agree.", counted, min)

@@ -230,3 +230,13 @@ func Why(p *plan.Plan, verdicts Verdicts, u purl.PURL) ([]Hop, error) {
 	}
 	return hops, nil
 }
+
+// Closure names all that an artifact, or a step's package, runs with and was
+// built with, transitively; nil if the plan does not name it.
+func Closure(p *plan.Plan, u purl.PURL) []purl.PURL {
+	g := newGraph(p)
+	if n, ok := g.nodes[u]; ok {
+		return g.closure(n)
+	}
+	return nil
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"hallmark/internal/digest"
+	"hallmark/internal/ecosystem"
 	"hallmark/internal/fault"
 	"hallmark/internal/plan"
 )
@@ -122,23 +123,15 @@ func Variables(epoch int64) map[string]string {
 	}
 }
 
-// Command is what a step runs, in the sandbox's terms.
-type Command struct {
-	Args []string
-	Env  []string
-	File string // path of the driver inside the root
-	Data []byte // the driver
-}
-
 // CommandOf gives the command of a step: which hook its recipe's kind means, and
 // exactly the environment that the step declares.
-func CommandOf(s plan.Step) (Command, error) {
+func CommandOf(s plan.Step) (ecosystem.Command, error) {
 	hook, ok := map[string]string{"pep517": "build_wheel", "pep517-query": "query", "pep517-metadata": "metadata"}[s.Recipe.Kind]
 	if !ok {
-		return Command{}, fault.New(fault.Unsupported, "step %s: recipe kind %q is not one of Python's", s.PURL, s.Recipe.Kind)
+		return ecosystem.Command{}, fault.New(fault.Unsupported, "step %s: recipe kind %q is not one of Python's", s.PURL, s.Recipe.Kind)
 	}
 	if s.Recipe.Driver != DriverDigest.String() {
-		return Command{}, fault.Advise(fault.Unsupported, "Rerun the plan with the version of Hallmark that made it.",
+		return ecosystem.Command{}, fault.Advise(fault.Unsupported, "Rerun the plan with the version of Hallmark that made it.",
 			"step %s: it was planned with another driver (%s)", s.PURL, digest.Digest(s.Recipe.Driver).Short())
 	}
 	paths := s.Recipe.BackendPath
@@ -147,16 +140,17 @@ func CommandOf(s plan.Step) (Command, error) {
 	}
 	bp, err := json.Marshal(paths)
 	if err != nil {
-		return Command{}, err
+		return ecosystem.Command{}, err
 	}
 	var env []string
 	for k, v := range s.Env.Variables {
 		env = append(env, k+"="+v)
 	}
 	sort.Strings(env)
-	return Command{
-		Args: []string{envPrefix + "/bin/python3", driverPath, hook, s.Recipe.Backend, string(bp), outputPath, "{}"},
-		Env:  env, File: driverPath, Data: driver,
+	return ecosystem.Command{
+		Args:  []string{envPrefix + "/bin/python3", driverPath, hook, s.Recipe.Backend, string(bp), outputPath, "{}"},
+		Env:   env,
+		Files: map[string][]byte{driverPath: driver},
 	}, nil
 }
 

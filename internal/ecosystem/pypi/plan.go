@@ -20,8 +20,6 @@ import (
 type Host interface {
 	// Have tells whether the bytes are stored already.
 	Have(d digest.Digest) bool
-	// Store keeps bytes, checked against want while they come.
-	Store(ctx context.Context, want digest.Digest, size int64, fetch func(context.Context) error) error
 	// Source unpacks a stored source archive within limits and takes native files
 	// out of it. Errors of kind fault.Hostile concern this source alone.
 	Source(ctx context.Context, d digest.Digest, file string) (PreparedSource, error)
@@ -49,6 +47,8 @@ type Planner struct {
 	Host     Host
 	// Fetch downloads a source archive of a package into the host's store.
 	Fetch func(ctx context.Context, name string, f File) error
+	// Pages are the index answers that the plan rests on, once it is made.
+	Pages []*Page
 	// Overrides are requirements that a build has shown, in place of the hint
 	// that the first solve went by; key name@version.
 	Overrides map[string]Metadata
@@ -62,7 +62,9 @@ type Planner struct {
 	queries map[digest.Digest]plan.Step
 	sources map[digest.Digest]plan.Source
 	envs    map[string]*Solution
-	hit     bool // a candidate was left out because it is being planned
+	sdists  map[string]map[string]bool // by project, the versions that have a source
+	asked   map[string]bool            // projects that a solve looked at
+	hit     bool                       // a candidate was left out because it is being planned
 }
 
 // node is one package as far as it is planned.
@@ -83,7 +85,7 @@ func (p *Planner) say(format string, args ...any) {
 func (p *Planner) Plan(ctx context.Context, requirements []string) (*plan.Plan, error) {
 	p.nodes, p.known, p.stack = map[string]*node{}, map[digest.Digest]plan.Step{}, nil
 	p.queries, p.sources, p.envs = map[digest.Digest]plan.Step{}, map[digest.Digest]plan.Source{}, map[string]*Solution{}
-	p.order = nil
+	p.order, p.asked, p.sdists = nil, map[string]bool{}, map[string]map[string]bool{}
 	p.Provider.Query = p.queryMetadata
 
 	reqs, texts, err := parseRequirements(requirements)
@@ -95,9 +97,10 @@ func (p *Planner) Plan(ctx context.Context, requirements []string) (*plan.Plan, 
 	if err != nil {
 		return nil, err
 	}
+	p.note(sol)
 	out := &plan.Plan{
 		Schema: plan.Schema, Ecosystem: "pypi", Requirements: texts, Platform: p.Platform,
-		AtTime: p.At.UTC().Format(time.RFC3339), AtTimeEnforced: p.Provider.Enforced(), Seed: p.Seed,
+		AtTime: p.At.UTC().Format(time.RFC3339), Seed: p.Seed,
 	}
 	for i, pin := range sol.Pins {
 		p.say("planning %s %s (%d of %d)", pin.Name, pin.Version, i+1, len(sol.Pins))
@@ -120,7 +123,9 @@ func (p *Planner) Plan(ctx context.Context, requirements []string) (*plan.Plan, 
 		out.Artifacts = append(out.Artifacts, a)
 	}
 	p.finish(out)
-	out.AtTimeEnforced = p.Provider.Enforced()
+	if p.Pages, out.AtTimeEnforced, err = p.Provider.PagesOf(ctx, p.askedNames()); err != nil {
+		return nil, err
+	}
 	if err := out.Check(); err != nil {
 		return nil, fault.New(fault.Corrupt, "the plan that was made is not whole: %w", err)
 	}
@@ -369,7 +374,7 @@ func (p *Planner) environment(ctx context.Context, requires []string) ([]plan.St
 	if sol == nil || p.uses(sol) {
 		p.hit = false
 		var err error
-		sol, err = Resolve(ctx, p.Provider, p.Env, reqs, Options{Override: p.Overrides, Constraint: p.buildable})
+		sol, err = Resolve(ctx, p.Provider, p.Env, reqs, Options{Override: p.Overrides, Constraint: p.buildable(ctx)})
 		switch {
 		case fault.Is(err, fault.Conflict), fault.Is(err, fault.NotFound), fault.Is(err, fault.Hostile), fault.Is(err, fault.Unverified):
 			why := "Its build requirements cannot be met: " + oneLine(err) + "."
@@ -380,6 +385,7 @@ func (p *Planner) environment(ctx context.Context, requires []string) ([]plan.St
 		case err != nil:
 			return nil, nil, err
 		}
+		p.note(sol)
 		if !p.hit {
 			p.envs[key] = sol
 		}
@@ -421,23 +427,64 @@ func (p *Planner) uses(s *Solution) bool {
 // buildable vetoes what may not be in a build's environment: what has no source
 // (no published wheel ever enters a build), and, so that rings open, what is
 // being planned right now.
-func (p *Planner) buildable(c Candidate) error {
-	key := c.Name + "@" + c.Version
-	for _, k := range p.stack {
-		if k == key {
-			p.hit = true
-			return fmt.Errorf("%s is being built at this very point", key)
+func (p *Planner) buildable(ctx context.Context) func(name, version string) error {
+	return func(name, version string) error {
+		key := name + "@" + version
+		for _, k := range p.stack {
+			if k == key {
+				p.hit = true
+				return fmt.Errorf("%s is being built at this very point", key)
+			}
 		}
-	}
-	if c.Sdist == nil {
+		have, err := p.sourceVersions(ctx, name)
+		if err != nil {
+			return err
+		}
+		if have[version] {
+			return nil
+		}
 		return fmt.Errorf("%s has no source archive, and no published wheel enters a build", key)
 	}
-	return nil
+}
+
+// sourceVersions gives the versions of a project that have a source archive.
+func (p *Planner) sourceVersions(ctx context.Context, name string) (map[string]bool, error) {
+	if have := p.sdists[name]; have != nil {
+		return have, nil
+	}
+	page, err := p.Provider.Page(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	have := map[string]bool{}
+	for _, f := range page.Files {
+		if !f.IsWheel() {
+			have[f.Version] = true
+		}
+	}
+	p.sdists[name] = have
+	return have, nil
+}
+
+// note remembers what a solve looked at.
+func (p *Planner) note(s *Solution) {
+	for _, n := range s.Asked {
+		p.asked[n] = true
+	}
+}
+
+func (p *Planner) askedNames() []string {
+	var names []string
+	for n := range p.asked {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return names
 }
 
 func (p *Planner) inputs(src plan.Source, deps []plan.Step) []plan.Input {
 	in := []plan.Input{
-		{Tag: plan.TagSource, PURL: src.PURL, Digest: src.Digest},
+		{Tag: plan.TagSource, PURL: src.PURL, File: src.File, Digest: src.Digest},
 		{Tag: plan.TagBuilder, PURL: purl.New("generic", "hallmark-seed-"+p.Seed.Name, ""), Digest: p.Seed.Digest},
 	}
 	for _, s := range deps {

@@ -1,0 +1,152 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"hallmark/internal/build"
+	"hallmark/internal/digest"
+	"hallmark/internal/ecosystem/pypi"
+	"hallmark/internal/fault"
+	"hallmark/internal/plan"
+	"hallmark/internal/policy"
+	"hallmark/internal/project"
+	"hallmark/internal/store"
+)
+
+// Builds solves a commit, builds what is missing, signs it and gives the status.
+// The error means that no status could be made; packages that fail are in it.
+func (a *App) Builds(ctx context.Context, id digest.Digest) (*Report, error) {
+	c, err := a.Commit(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	s, err := a.Solve(ctx, id, c, nil)
+	if err != nil {
+		return nil, err
+	}
+	if !s.stored {
+		a.progress.Note(fmt.Sprintf("solved: %d packages to run with, %d steps, in %.1f s", len(s.Plan.Artifacts), len(s.Plan.Steps), time.Since(began).Seconds()))
+	}
+	began = time.Now()
+	if s, err = a.buildPlan(ctx, c, s); err != nil {
+		return nil, err
+	}
+	if err := a.keepSolution(ctx, id, s); err != nil {
+		return nil, err
+	}
+	a.progress.Note(fmt.Sprintf("built and rebuilt in %.1f s", time.Since(began).Seconds()))
+	return a.conclude(ctx, id, c, s)
+}
+
+// conclude signs what was built, classifies it, brings what is to be served in
+// place of what cannot be proven, and signs the verdicts.
+func (a *App) conclude(ctx context.Context, id digest.Digest, c project.Commit, s *Solved) (*Report, error) {
+	a.progress.Stage("attest")
+	if err := a.attestBuilds(ctx, s); err != nil {
+		return nil, err
+	}
+	r, err := a.report(ctx, id, c, s)
+	if err != nil {
+		return nil, err
+	}
+	if c.OnUnproven == project.Published {
+		fetched, err := a.fetchPublished(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		if fetched {
+			if r, err = a.report(ctx, id, c, s); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return r, a.attestVerdicts(ctx, r)
+}
+
+// buildPlan runs a plan. Where what was built contradicts the metadata that the
+// plan went by, it is solved once more; a second contradiction is an error.
+func (a *App) buildPlan(ctx context.Context, c project.Commit, s *Solved) (*Solved, error) {
+	for again := false; ; again = true {
+		if err := a.runPlan(ctx, s.Plan); err != nil {
+			return nil, err
+		}
+		if s.stored {
+			return s, nil
+		}
+		over, says, err := a.contradictions(ctx, s.Plan)
+		if err != nil {
+			return nil, err
+		}
+		if len(over) == 0 {
+			return s, nil
+		}
+		if again {
+			return nil, fault.Advise(fault.Conflict, "Pin another version of the package.",
+				"what was built still contradicts the metadata that its requirements were solved by: %s", strings.Join(says, "; "))
+		}
+		for _, w := range says {
+			a.progress.Note(w + "; solving once more")
+		}
+		at, err := time.Parse(time.RFC3339, c.AtTime)
+		if err != nil {
+			return nil, err
+		}
+		if s, err = a.solve(ctx, c.Requirements, at, over); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// runPlan stores a plan's steps and runs them.
+func (a *App) runPlan(ctx context.Context, p *plan.Plan) error {
+	if err := a.keepPlan(ctx, p); err != nil {
+		return err
+	}
+	e, err := a.Engine()
+	if err != nil {
+		return err
+	}
+	a.progress.Stage("build")
+	_, err = e.All(ctx, p)
+	return err
+}
+
+// fetchPublished brings the published file of each artifact that is not secure
+// into the store, so that it can be served in its place, and tells whether there
+// was any. What an index no longer has stays missing and is told.
+func (a *App) fetchPublished(ctx context.Context, r *Report) (bool, error) {
+	any := false
+	for _, art := range r.Solved.Plan.Artifacts {
+		p := art.Published
+		if p == nil || r.Verdicts[art.PURL].Class == policy.Secure || a.Blobs.Has(p.Digest) {
+			continue
+		}
+		a.progress.Step(0, 0, "fetch the published "+p.File)
+		err := a.fetch(ctx, art.PURL.Name(), pypi.File{Name: p.File, SHA256: p.Digest.Hex(), Size: p.Size})
+		switch {
+		case ctx.Err() != nil:
+			return false, ctx.Err()
+		case err != nil:
+			a.progress.Note(fmt.Sprintf("the published file of %s cannot be had: %v", art.PURL, err))
+			continue
+		}
+		any = true
+		if err := a.Store.AddFile(ctx, store.File{Digest: p.Digest, PURL: art.PURL, Name: p.File, Size: p.Size, Kind: store.FilePublished}); err != nil {
+			return false, err
+		}
+	}
+	return any, nil
+}
+
+// BuildOne makes a project-less plan of one requirement and runs it.
+func (a *App) BuildOne(ctx context.Context, requirement string, at time.Time) (*Solved, build.Result, error) {
+	s, err := a.solve(ctx, []string{requirement}, at, nil)
+	if err != nil {
+		return nil, build.Result{}, err
+	}
+	return s, build.Result{}, a.runPlan(ctx, s.Plan)
+}

@@ -1,0 +1,297 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"hallmark/internal/build"
+	"hallmark/internal/digest"
+	"hallmark/internal/evidence"
+	"hallmark/internal/fault"
+	"hallmark/internal/plan"
+	"hallmark/internal/policy"
+	"hallmark/internal/project"
+	"hallmark/internal/purl"
+	"hallmark/internal/record"
+	"hallmark/internal/status"
+)
+
+// Names of evidence files (design: `export evidence`), and one more: a rebuild
+// has a provenance of its own.
+const (
+	provenanceFile  = "provenance.sigstore.json"
+	provenance2File = "rebuild-provenance.sigstore.json"
+	rebuildFile     = "rebuild.sigstore.json"
+	vsaFile         = "vsa.sigstore.json"
+	vsaDSSEFile     = "vsa.dsse.json"
+	publicKeyFile   = "key.pub"
+	trustedRootName = "trusted_root.json"
+)
+
+// Report is a status with what it rests on.
+type Report struct {
+	Document status.Document
+	Verdicts status.Verdicts
+	Commit   project.Commit
+	CommitID digest.Digest
+	Solved   *Solved
+	Policy   policy.Policy
+	PolicyID digest.Digest
+	Input    status.Input
+}
+
+// Commit reads a stored commit.
+func (a *App) Commit(ctx context.Context, id digest.Digest) (project.Commit, error) {
+	row, err := a.Store.Commit(ctx, id)
+	if err != nil {
+		return project.Commit{}, err
+	}
+	b, err := a.Blobs.ReadAll(row.Document, maxDocument)
+	if err != nil {
+		return project.Commit{}, err
+	}
+	return project.ParseCommit(b)
+}
+
+// Head gives a project's newest commit.
+func (a *App) Head(ctx context.Context, name string) (digest.Digest, project.Commit, error) {
+	org, proj, err := project.ParseName(name)
+	if err != nil {
+		return "", project.Commit{}, err
+	}
+	row, err := a.Store.Head(ctx, org, proj)
+	if err != nil {
+		return "", project.Commit{}, err
+	}
+	c, err := a.Commit(ctx, row.ID)
+	return row.ID, c, err
+}
+
+// Status computes the status of a commit from what is stored, without a network.
+// A commit that was never solved is fault.Conflict.
+func (a *App) Status(ctx context.Context, id digest.Digest) (*Report, error) {
+	c, err := a.Commit(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	s, err := a.Stored(ctx, id)
+	if fault.Is(err, fault.NotFound) {
+		return nil, fault.Advise(fault.Conflict, "Solve and build it: hallmark builds",
+			"commit %s has not been solved yet, so nothing can be said of its packages", id.Short())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a.report(ctx, id, c, s)
+}
+
+// report classifies a solved commit from what is stored.
+func (a *App) report(ctx context.Context, id digest.Digest, c project.Commit, s *Solved) (*Report, error) {
+	pol, polID, err := Policy(c.Policy)
+	if err != nil {
+		return nil, err
+	}
+	in := status.Input{Project: c.Project, Commit: id, Plan: s.Plan, PlanDigest: s.ID, Policy: pol, Now: time.Now(),
+		Steps: map[digest.Digest]status.Step{}, Served: map[purl.PURL]status.File{}}
+	check, err := a.checker()
+	if err != nil {
+		return nil, err
+	}
+	for _, st := range s.Plan.Steps {
+		if in.Steps[st.ID], err = a.stepStatus(ctx, s, st, check); err != nil {
+			return nil, err
+		}
+	}
+	// First what we built, then, for what cannot be proven, the candidate that the
+	// project asks for.
+	for _, art := range s.Plan.Artifacts {
+		if f := firstOf(in.Steps[art.Step]); f != nil {
+			in.Served[art.PURL] = status.File{Name: f.File, Digest: f.Digest}
+		}
+	}
+	_, verdicts := status.Build(in)
+	for _, art := range s.Plan.Artifacts {
+		if verdicts[art.PURL].Class == policy.Secure {
+			continue
+		}
+		switch c.OnUnproven {
+		case project.Refuse:
+			delete(in.Served, art.PURL)
+		case project.Published:
+			if p := art.Published; p != nil && a.Blobs.Has(p.Digest) {
+				in.Served[art.PURL] = status.File{Name: p.File, Digest: p.Digest, Published: true}
+			}
+		}
+	}
+	doc, verdicts := status.Build(in)
+	return &Report{Document: doc, Verdicts: verdicts, Commit: c, CommitID: id, Solved: s, Policy: pol, PolicyID: polID, Input: in}, nil
+}
+
+func firstOf(s status.Step) *record.Output {
+	var all []record.Build
+	for _, b := range s.Builds {
+		all = append(all, b.Build)
+	}
+	if f := build.First(all); f != nil && f.Outcome == record.Succeeded {
+		return f.Output
+	}
+	return nil
+}
+
+// checker verifies what is stored against our own trusted root.
+type checker struct {
+	v *evidence.Verifier
+}
+
+func (a *App) checker() (*checker, error) {
+	root, err := a.TrustedRoot()
+	if err != nil {
+		return nil, err
+	}
+	v, err := evidence.NewVerifier(evidence.Trust{TrustedRoot: root, PublicKey: a.PublicKey()})
+	if err != nil {
+		return nil, err
+	}
+	return &checker{v}, nil
+}
+
+// stepStatus gathers a step's builds and rebuilds, each with what verification
+// says of it.
+func (a *App) stepStatus(ctx context.Context, s *Solved, st plan.Step, check *checker) (status.Step, error) {
+	var out status.Step
+	builds, err := records{a}.Builds(ctx, st.ID)
+	if err != nil {
+		return out, err
+	}
+	if out.Rebuilds, err = (records{a}).Rebuilds(ctx, st.ID); err != nil {
+		return out, err
+	}
+	src, _ := s.Plan.SourceOf(st.Source())
+	for _, b := range builds {
+		sb := status.Build{Build: b, Trusted: a.trusts(b.Builder), Operator: a.KeyID()}
+		if b.Outcome == record.Succeeded && (b.Purpose == record.First || b.Purpose == record.Rebuild) {
+			if sb.Verified, err = a.verifiedBuild(ctx, st, src, b, check); err != nil {
+				return out, err
+			}
+		}
+		out.Builds = append(out.Builds, sb)
+	}
+	first := build.First(builds)
+	out.PrebuiltChecked, out.Prebuilt = prebuilt(src, builds)
+	if first != nil && first.Outcome == record.Succeeded {
+		out.SeedMeasured, out.SeedInRuntime = first.SeedKnown, first.SeedFiles
+	}
+	return out, nil
+}
+
+// trusts tells whether a builder id is one of ours: key and id together.
+func (a *App) trusts(builder string) bool {
+	for _, b := range a.settings.Builders {
+		if b == builder {
+			return true
+		}
+	}
+	return builder == a.BuilderID()
+}
+
+// verifiedBuild tells whether a build's provenance is there, verifies, and says
+// exactly what the stored record says.
+func (a *App) verifiedBuild(ctx context.Context, st plan.Step, src plan.Source, b record.Build, check *checker) (bool, error) {
+	rows, err := a.Store.EvidenceHistory(ctx, b.Output.Digest)
+	if err != nil {
+		return false, err
+	}
+	for i := len(rows) - 1; i >= 0; i-- {
+		row := rows[i]
+		if row.PredicateType != evidence.TypeProvenance || row.Step != st.ID {
+			continue
+		}
+		bundle, err := a.Blobs.ReadAll(row.Blob, maxDocument)
+		if err != nil {
+			continue // damaged or gone: as good as not there
+		}
+		payload, err := evidence.StatementOf(bundle)
+		if err != nil || !strings.Contains(string(payload), b.ID) {
+			continue
+		}
+		v, err := check.v.Verify(bundle, b.Output.Digest, evidence.TypeProvenance)
+		if err != nil {
+			continue
+		}
+		planID, err := planOf(v)
+		if err != nil {
+			continue
+		}
+		want, err := evidence.Provenance(evidence.ProvenanceInput{Plan: planID, Step: st, Source: src, Build: b, Seed: a.seedInputs()})
+		if err != nil {
+			continue
+		}
+		if m, err := want.Marshal(); err == nil && string(m) == string(v.Payload) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// prebuilt compares the build of a source without its native files to the
+// throw-away build with them in place: what it needed of them, or would have
+// shipped that runs on the platform.
+func prebuilt(src plan.Source, builds []record.Build) (checked bool, found string) {
+	if len(src.Removed) == 0 {
+		return true, ""
+	}
+	first := build.First(builds)
+	var with *record.Build
+	for i := range builds {
+		if builds[i].Purpose == record.Prebuilt {
+			with = &builds[i]
+		}
+	}
+	if first == nil || with == nil {
+		return false, ""
+	}
+	if with.Outcome != record.Succeeded {
+		return true, "" // it fails either way: not for want of them
+	}
+	if first.Outcome != record.Succeeded {
+		return true, "without " + src.Removed[0].Path + " it does not build"
+	}
+	have := map[string]bool{}
+	for _, f := range first.Ships {
+		have[f] = true
+	}
+	for _, f := range with.Ships {
+		if !have[f] && runsHere(f) {
+			return true, f
+		}
+	}
+	return true, ""
+}
+
+// runsHere tells whether a native file that a result ships, named "kind path",
+// runs on the platform: code for other systems is data there.
+func runsHere(f string) bool {
+	kind, _, _ := strings.Cut(f, " ")
+	switch kind {
+	case "pe", "macho", "coff", "dex":
+		return false
+	}
+	return true
+}
+
+// planOf reads the plan that a verified provenance says its step was run for.
+func planOf(v *evidence.Verified) (digest.Digest, error) {
+	var p struct {
+		BuildDefinition struct {
+			External struct {
+				Plan string `json:"plan"`
+			} `json:"externalParameters"`
+		} `json:"buildDefinition"`
+	}
+	if err := json.Unmarshal(v.Predicate, &p); err != nil {
+		return "", err
+	}
+	return digest.Parse(p.BuildDefinition.External.Plan)
+}

@@ -1,0 +1,173 @@
+package pypi
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"hallmark/internal/archive"
+	"hallmark/internal/digest"
+	"hallmark/internal/ecosystem"
+	"hallmark/internal/plan"
+	"hallmark/internal/record"
+)
+
+// Language is Python as the builds see it.
+type Language struct{}
+
+var _ ecosystem.Language = Language{}
+
+// Type is ecosystem.Language's.
+func (Language) Type() string { return "pypi" }
+
+// BaseKey is ecosystem.Language's: the version of VenvLayer and UnpackWheel.
+func (Language) BaseKey() string { return "pypi-venv-1" }
+
+// Base is ecosystem.Language's: a virtual environment without anything in it.
+func (Language) Base(dir string) error { return VenvLayer(dir) }
+
+// Unpack is ecosystem.Language's.
+func (Language) Unpack(file, dir string) error { _, err := UnpackWheel(file, dir); return err }
+
+// Command is ecosystem.Language's.
+func (Language) Command(s plan.Step) (ecosystem.Command, error) { return CommandOf(s) }
+
+// Diagnose is ecosystem.Language's.
+func (Language) Diagnose(log []byte, exit int) *record.Failure { return Diagnose(log, exit) }
+
+// Accept is ecosystem.Language's: the output must be one wheel, whole, of the
+// package and version that the step is for. One with linked files is named anew
+// by the lowest manylinux that it keeps to.
+func (Language) Accept(s plan.Step, _ plan.Platform, dir, work string) (ecosystem.Product, *record.Failure, error) {
+	refuse := func(class record.FailureClass, format string, args ...any) (ecosystem.Product, *record.Failure, error) {
+		return ecosystem.Product{}, &record.Failure{Class: class, Message: fmt.Sprintf(format, args...)}, nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return ecosystem.Product{}, nil, err
+	}
+	var wheels []string
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".whl") {
+			wheels = append(wheels, e.Name())
+		}
+	}
+	if len(wheels) != 1 || len(entries) != 1 {
+		return refuse(record.FailOutput, "The build left %d files, %d of them wheels; it must leave one wheel.", len(entries), len(wheels))
+	}
+	raw := filepath.Join(dir, wheels[0])
+	w, err := OpenWheel(raw)
+	if err != nil {
+		return refuse(record.FailOutput, "The wheel that the build left is not in order: %s.", oneLine(err))
+	}
+	if NormalizeName(w.Name) != s.PURL.Name() || !sameVersion(w.Version, s.PURL.Version()) {
+		return refuse(record.FailMetadata, "The build made %s %s, not %s.", NormalizeName(w.Name), w.Version, s.PURL)
+	}
+	p := ecosystem.Product{Path: raw, File: wheels[0], Raw: raw, RawFile: wheels[0]}
+	if p.Natives, err = wheelNatives(raw); err != nil {
+		return refuse(record.FailOutput, "The wheel that the build left cannot be read: %s.", oneLine(err))
+	}
+	tag, problems, err := PlatformTag(raw, Manylinux())
+	if err != nil {
+		return refuse(record.FailOutput, "The wheel that the build left cannot be read: %s.", oneLine(err))
+	}
+	linked := false
+	for _, n := range p.Natives {
+		linked = linked || n.Kind == "elf"
+	}
+	switch {
+	case linked && len(problems) > 0:
+		return refuse(record.FailLinks, "The wheel would not run on every machine that its platform names: %s.", strings.Join(problems, "; "))
+	case linked:
+		if p.Path, err = Retag(raw, work, tag); err != nil {
+			return ecosystem.Product{}, nil, err
+		}
+		p.File = filepath.Base(p.Path)
+	}
+	return p, nil, nil
+}
+
+func sameVersion(a, b string) bool {
+	x, errX := ParseVersion(a)
+	y, errY := ParseVersion(b)
+	return errX == nil && errY == nil && x.Compare(y) == 0
+}
+
+// wheelNatives lists the native and bytecode members of a wheel with their
+// digests; an archive that has one inside counts by the kind of that.
+func wheelNatives(name string) ([]ecosystem.Native, error) {
+	o, err := openWheel(name)
+	if err != nil {
+		return nil, err
+	}
+	defer o.close()
+	lim := wheelLimits()
+	var found []ecosystem.Native
+	for _, f := range o.wheel.Files {
+		rc, err := archive.ReadZipEntry(o.index[f.Path])
+		if err != nil {
+			return nil, err
+		}
+		content, size, done, err := archive.Spool(rc, lim.File, f.Path)
+		rc.Close()
+		if err != nil {
+			return nil, fmt.Errorf("wheel %q: %w", o.wheel.File, err)
+		}
+		if n := archive.FindNative(content, size, f.Path, lim); n != nil {
+			d, _, err := digest.FromReader(io.NewSectionReader(content, 0, size))
+			if err != nil {
+				done()
+				return nil, err
+			}
+			found = append(found, ecosystem.Native{Path: f.Path, Kind: n.Kind, Digest: d})
+		}
+		done()
+	}
+	sort.Slice(found, func(i, j int) bool { return found[i].Path < found[j].Path })
+	return found, nil
+}
+
+// WheelFileMetadata reads the metadata of a wheel that is stored at path under
+// another name; file is its own.
+func WheelFileMetadata(path, file string) (Metadata, error) {
+	tmp, err := os.MkdirTemp("", "hallmark-wheel-")
+	if err != nil {
+		return Metadata{}, err
+	}
+	defer os.RemoveAll(tmp)
+	named := filepath.Join(tmp, file)
+	if err := os.Symlink(path, named); err != nil {
+		return Metadata{}, err
+	}
+	w, err := OpenWheel(named)
+	if err != nil {
+		return Metadata{}, err
+	}
+	return ParseMetadata(w.Metadata)
+}
+
+// Contradiction tells in a sentence how the metadata of what was built
+// contradicts the plan: it asks for something that the plan does not give, or
+// not in that version. Empty if it does not.
+func Contradiction(p *plan.Plan, a plan.Artifact, built Metadata, env Environment) string {
+	for _, r := range built.Requires(env, nil) {
+		found := false
+		for _, other := range p.Artifacts {
+			if other.PURL.Name() != r.Name {
+				continue
+			}
+			found = true
+			v, err := ParseVersion(other.PURL.Version())
+			if err != nil || !r.Specifiers.Contains(v) {
+				return fmt.Sprintf("%s as built requires %s, the plan has %s (its metadata came from: %s)", a.PURL, r, other.PURL, a.Metadata)
+			}
+		}
+		if !found {
+			return fmt.Sprintf("%s as built requires %s, which is not in the plan (its metadata came from: %s)", a.PURL, r, a.Metadata)
+		}
+	}
+	return ""
+}
