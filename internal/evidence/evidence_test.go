@@ -285,3 +285,49 @@ func TestStockTools(t *testing.T) {
 		t.Errorf("slsa-verifier on the summary of a community artifact: %v\n%s", err, out)
 	}
 }
+
+// TestREADMECommands runs every command of an exported README as it stands.
+func TestREADMECommands(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds cosign and slsa-verifier on first use")
+	}
+	path := filepath.Dir(evidencetest.Cosign(t)) + ":" + filepath.Dir(evidencetest.SLSAVerifier(t)) + ":" + os.Getenv("PATH")
+	in := install(t)
+	prov := provenance(t, []byte("six"))
+	for _, secure := range []bool{true, false} {
+		dir := t.TempDir()
+		signed := in.attest(t, prov, rebuild(t, prov.Subject), summary(t, in, prov.Subject, secure))
+		text, err := evidence.README(evidence.ReadmeInput{
+			File: prov.Subject.Name, Digest: prov.Subject.Digest, PURL: "pkg:pypi/six@1.17.0", Secure: secure,
+			Policy: "urn:hallmark:policy:first-light:v1", Builder: in.BuilderID("hermetic"), Verifier: in.VerifierID(),
+			Level: evidence.LevelBuild1, KeyID: in.KeyID(), Exported: began, Rebuild: true,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, b := range map[string][]byte{
+			prov.Subject.Name: []byte("six"), "README": text, "key.pub": in.PublicKey(), "trusted_root.json": in.trust.TrustedRoot,
+			"provenance.sigstore.json": signed[0].Bundle, "rebuild.sigstore.json": signed[1].Bundle,
+			"vsa.sigstore.json": signed[2].Bundle, "vsa.dsse.json": signed[2].DSSE,
+		} {
+			if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		commands := 0
+		for line := range strings.Lines(string(text)) {
+			command, ok := strings.CutPrefix(line, "    ")
+			if !ok {
+				continue
+			}
+			commands++
+			out, err := evidencetest.Offline(t, "/bin/sh", "-c", "cd '"+dir+"' && PATH='"+path+"' && "+command)
+			if refuse := !secure && strings.HasPrefix(command, "slsa-verifier"); refuse != (err != nil) {
+				t.Errorf("secure %v: %s%v\n%s", secure, command, err, out)
+			}
+		}
+		if commands != 6 {
+			t.Errorf("the README has %d commands, want 6", commands)
+		}
+	}
+}

@@ -37,7 +37,7 @@ func provenanceInput(t testing.TB, content []byte) evidence.ProvenanceInput {
 		PURL:   "pkg:pypi/six@1.17.0",
 		Recipe: plan.Recipe{Kind: "pep517", Backend: "setuptools.build_meta", Requires: []string{"setuptools"}, Driver: string(digest.FromBytes([]byte("driver")))},
 		Inputs: []plan.Input{
-			{Tag: plan.TagSource, PURL: "pkg:pypi/six@1.17.0", Digest: sdist},
+			{Tag: plan.TagSource, PURL: "pkg:pypi/six@1.17.0", File: "six-1.17.0.tar.gz", Digest: sdist},
 			{Tag: plan.TagBuilder, PURL: "pkg:generic/bookworm", Digest: seed},
 		},
 		Env: plan.Environment{Builder: plan.BuilderVersion, Profile: string(digest.FromBytes([]byte("profile"))), SourceDateEpoch: 1733318400},
@@ -63,6 +63,8 @@ func provenanceInput(t testing.TB, content []byte) evidence.ProvenanceInput {
 			NotVaried: map[string]string{record.AxisDirectory: "no disorderfs"},
 			Removed:   []record.Removed{{Path: "launcher/gui.exe", Digest: digest.FromBytes([]byte("MZ")), Size: 2, Kind: "pe"}},
 			Log:       logged,
+			Ships:     []string{"elf six/_speedups.so"},
+			SeedFiles: []string{"/usr/lib/x86_64-linux-gnu/crti.o"}, SeedKnown: true,
 			Inputs: []record.Input{
 				{Tag: "builder", PURL: "pkg:generic/bookworm", Digest: seed},
 				{Tag: "src", PURL: "pkg:pypi/six@1.17.0", File: "six-1.17.0.tar.gz", Digest: sdist},

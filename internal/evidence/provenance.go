@@ -105,6 +105,7 @@ func Provenance(in ProvenanceInput) (Statement, error) {
 					Purpose: b.Purpose, Profile: b.Facts.Profile, Runtime: b.Facts.Runtime, Kernel: b.Facts.Kernel,
 					FactsRead: stampTime(b.Facts.Read), Facts: nonNil(b.Facts.Facts), Limits: limits(b.Facts.Facts),
 					Measured: b.Measured, NotVaried: b.NotVaried, NetworkAttempts: attempts,
+					Output: outputFindings{Size: b.Output.Size, Native: nonNil(b.Ships), SeedMeasured: b.SeedKnown, SeedInside: nonNil(b.SeedFiles)},
 				},
 				Dependencies: deps,
 			},
@@ -162,6 +163,16 @@ type internalParameters struct {
 	Measured        map[string]string      `json:"measured,omitempty"`
 	NotVaried       map[string]string      `json:"notVaried,omitempty"`
 	NetworkAttempts int                    `json:"networkAttempts"` // how often it reached out; whereto would be the build's own words
+	Output          outputFindings         `json:"output"`
+}
+
+// outputFindings is what was found when the output was looked at from outside.
+// A policy judges by it, so it is signed.
+type outputFindings struct {
+	Size         int64    `json:"size"`         // bytes
+	Native       []string `json:"native"`       // native and bytecode files that it ships
+	SeedMeasured bool     `json:"seedMeasured"` // whether SeedInside was measured; if not it is unknown
+	SeedInside   []string `json:"seedInside"`   // files of the seed whose bytes are or may be inside
 }
 
 type runDetails struct {
