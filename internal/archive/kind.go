@@ -118,7 +118,7 @@ func isCOFF(r io.ReaderAt, size int64, h []byte) bool {
 		return false
 	}
 	if le16(h) == 0 && le16(h[2:]) == 0xffff { // an import object, or a "big" one
-		return le16(h[6:]) == 0 || machine(le16(h[6:]))
+		return machine(le16(h[6:])) || le16(h[6:]) == 0 && le16(h[4:]) >= 1 && le16(h[4:]) <= 2
 	}
 	sections, symbols, count := int64(le16(h[2:])), int64(le32(h[8:])), int64(le32(h[12:]))
 	if !machine(le16(h)) || sections == 0 || sections > 4096 || le16(h[16:]) != 0 {

@@ -155,18 +155,37 @@ func (s *search) zip(r io.ReaderAt, size int64, depth int) (kind, member string)
 	if unreadable != "" {
 		return KindUnreadable, unreadable
 	}
-	// The directory is not all that a zip may hold: other programs find entries by
-	// their local headers.
-	if layout, err := ReadZipLayout(r, size); err == nil {
-		var gap int64 = layout.Start
-		for _, rec := range layout.Records {
-			gap = max(gap, rec.End-rec.Offset-rec.Header-rec.Packed)
-		}
-		if gap > 4096 {
-			return KindUnreadable, ""
-		}
+	if hasGap(zr) {
+		return KindUnreadable, ""
 	}
 	return "", ""
+}
+
+// maxGap is how many bytes of a zip may belong to no entry at one place: alignment,
+// a short program in front, extra fields.
+const maxGap = 4096
+
+// hasGap tells whether a zip holds more than its directory lists: other programs
+// find entries by their local headers.
+func hasGap(zr *zip.Reader) bool {
+	type span struct{ start, end int64 }
+	var spans []span
+	for _, f := range zr.File {
+		at, err := f.DataOffset()
+		if err != nil {
+			return true
+		}
+		spans = append(spans, span{at - 30 - int64(len(f.Name)), at + int64(f.CompressedSize64)})
+	}
+	sort.Slice(spans, func(i, j int) bool { return spans[i].start < spans[j].start })
+	var end int64
+	for _, sp := range spans {
+		if sp.start-end > maxGap {
+			return true
+		}
+		end = max(end, sp.end)
+	}
+	return false
 }
 
 func (s *search) tar(r io.Reader, depth int) (kind, member string) {
