@@ -168,11 +168,8 @@ func sameBytesSorted(x, y []byte) bool {
 
 // looks is what a token may look like, the most telling first. A hint is given if
 // both sides match.
-var looks = []struct {
-	what string
-	re   *regexp.Regexp
-}{
-	{"a path of the build", regexp.MustCompile(`(?:^|[^\w])/(?:build|out|tmp|home|root|var/tmp)(?:/|\b)`)},
+var looks = []look{
+	{"a path of the build", regexp.MustCompile(`(?:^|[^\w])/(?:build|out|tmp|home|root|var/tmp)\b[^\s"':;,]*`)},
 	{"a date or time", regexp.MustCompile(`\b\d{4}-\d{2}-\d{2}\b|\b\d{2}:\d{2}:\d{2}\b|\b\d{4}/\d{2}/\d{2}\b|\b\d{1,2}/\d{1,2}/\d{4}\b|\b20\d{6}(?:T?\d{4,6}Z?)?\b`)},
 	{"a date or time", regexp.MustCompile(`(?i)\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.? +\d{1,2}\b|\b\d{1,2}[ -](?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b|\b(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? +(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|\d)`)},
 	{"a random identifier (UUID)", regexp.MustCompile(`(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`)},
@@ -185,6 +182,18 @@ var looks = []struct {
 	{"a hash or a random number in base64", regexp.MustCompile(`^[A-Za-z0-9+/_-]{22,}={0,2}$`)},
 }
 
+// look is one thing that a token may look like.
+type look struct {
+	what string
+	re   *regexp.Regexp
+}
+
+// differ tells whether both texts have such tokens, and other ones.
+func (l look) differ(x, y string) bool {
+	xs, ys := l.re.FindAllString(x, 20), l.re.FindAllString(y, 20)
+	return len(xs) > 0 && len(ys) > 0 && !slices.Equal(xs, ys)
+}
+
 // tokens says what the two sides look like at the place where they differ: the
 // words there, and the line around them.
 func tokens(a, b content, offset int64) string {
@@ -194,8 +203,7 @@ func tokens(a, b content, offset int64) string {
 		return ""
 	}
 	for _, l := range looks {
-		xs, ys := l.re.FindString(x), l.re.FindString(y)
-		if xs != "" && ys != "" && xs != ys {
+		if l.differ(x, y) {
 			return l.what
 		}
 	}
@@ -203,8 +211,7 @@ func tokens(a, b content, offset int64) string {
 		if strings.HasPrefix(l.re.String(), "^") || strings.HasPrefix(l.re.String(), "(?i)^") {
 			continue // whole words only
 		}
-		xs, ys := l.re.FindString(xl), l.re.FindString(yl)
-		if xs != "" && ys != "" && xs != ys {
+		if l.differ(xl, yl) {
 			return l.what
 		}
 	}
