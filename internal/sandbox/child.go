@@ -1,0 +1,503 @@
+package sandbox
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"hallmark/internal/fault"
+	"hallmark/internal/record"
+)
+
+// startScript is the sandbox's first process. It reports, waits to be measured
+// and let go, shows what its environment looks like, and runs the command. It
+// reaps what is left to it, and all is over when it ends.
+const startScript = `echo hallmark-ready
+read -r go || exit 125
+exec </dev/null
+echo "cpu-count $(nproc 2>/dev/null)"
+echo "kernel-release $(uname -r)"
+echo "wall-clock $(date +%s)"
+read -r up idle </proc/uptime && echo "uptime $up"
+echo "process-ids $(sh -c 'echo $$')"
+echo hallmark-go
+unset go up idle
+"$@"`
+
+const (
+	lineReady = "hallmark-ready"
+	lineGo    = "hallmark-go"
+	uname26   = 0x0020000 // personality(2)
+	noUname   = 0xffffffff
+)
+
+// Child makes this process a sandbox's supervisor if that is what it was
+// started for, and does not return then. It must be the first thing that main
+// (and a TestMain whose tests make sandboxes) calls.
+func Child() bool {
+	if len(os.Args) != 2 || os.Args[1] != childArg {
+		return false
+	}
+	runtime.LockOSThread() // namespaces, personality and the parent-death signal belong to the thread
+	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		for fd := 3; fd < 256; fd++ {
+			unix.CloseOnExec(fd)
+		}
+	}
+	var j job
+	in := os.NewFile(3, "job")
+	if err := json.NewDecoder(in).Decode(&j); err != nil {
+		fmt.Fprintln(os.Stderr, "read the job:", err)
+		os.Exit(1)
+	}
+	go func() { // the control process closes the pipe, on purpose or by dying
+		_, _ = io.Copy(io.Discard, in)
+		os.Exit(1)
+	}()
+	var rep reply
+	if res, err := supervisor(j); err != nil {
+		rep.Error, rep.Kind = err.Error(), fault.Unsupported
+		var f *fault.Error
+		if errors.As(err, &f) {
+			rep.Error, rep.Kind, rep.Advice = f.Err.Error(), f.Kind, f.Advice
+		} else if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+			rep.Advice = adviseHost("", j.Rootless)
+		}
+	} else {
+		rep.Result = res
+	}
+	if err := json.NewEncoder(os.NewFile(4, "reply")).Encode(rep); err != nil {
+		os.Exit(1)
+	}
+	os.Exit(0)
+	return true
+}
+
+// supervisor makes the sandbox, runs the command and collects what came of it.
+// It is the first process of a process namespace and in a mount namespace of
+// its own, so it cleans up nothing.
+func supervisor(j job) (*Result, error) {
+	spec := &j.Spec
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return nil, fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return nil, fmt.Errorf("mount /proc for the supervisor: %w", err)
+	}
+	ids, err := chooseIDs(j.ID)
+	if err != nil {
+		return nil, fault.Advise(fault.Unsupported, adviseHost("subuid", j.Rootless), "%w", err)
+	}
+	layers, err := openLayers(spec.Layers)
+	if err != nil {
+		return nil, fault.New(fault.Usage, "%w", err)
+	}
+	trees := make([]*os.Root, len(spec.Trees))
+	for i, t := range spec.Trees {
+		if trees[i], err = os.OpenRoot(t.From); err != nil {
+			return nil, fault.New(fault.Usage, "open a tree: %w", err)
+		}
+	}
+	var output *os.Root
+	if spec.OutputDir != "" {
+		if output, err = os.OpenRoot(spec.OutputDir); err != nil {
+			return nil, fault.New(fault.Usage, "open the output folder: %w", err)
+		}
+	}
+	dir, err := workFolder(realPath(j.Runtime))
+	if err != nil {
+		return nil, err
+	}
+	if err := prepareFolders(dir, spec.Limits, [2]int{int(ids.UID) + buildUID, int(ids.GID) + buildGID}); err != nil {
+		return nil, err
+	}
+	if err := attachLayers(layers, dir+"/l", ids); err != nil {
+		return nil, err
+	}
+	if err := mountOverlay(dir, len(layers), j.Rootless); err != nil {
+		return nil, err
+	}
+	e := &execution{job: j, dir: dir, ids: ids, layers: layers, output: output, notVaried: map[string]string{}}
+	e.vary()
+	root, err := os.OpenRoot(dir + "/root")
+	if err != nil {
+		return nil, err
+	}
+	if err := fillRoot(root, spec, trees, ids, e.cpus.Count()); err != nil {
+		return nil, err
+	}
+	root.Close()
+	for _, f := range procFiles(e.cpus.Count()) {
+		if err := os.MkdirAll(filepath.Dir(dir+"/own"+f.Path), 0o755); err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(dir+"/own"+f.Path, f.Data, 0o444); err != nil {
+			return nil, err
+		}
+	}
+	return e.run()
+}
+
+// execution is one sandbox on its way.
+type execution struct {
+	job       job
+	dir       string
+	ids       idMap
+	layers    []layer
+	output    *os.Root
+	cpus      unix.CPUSet
+	preload   []string
+	notVaried map[string]string
+
+	pid   int
+	cg    cgroupReader
+	mu    sync.Mutex
+	limit record.FailureClass // guarded by mu: why we ended it
+}
+
+// vary prepares what a Variation asks for, on this thread, which the runtime
+// is started from.
+func (e *execution) vary() {
+	_ = unix.SchedGetaffinity(0, &e.cpus)
+	v := e.job.Spec.Vary
+	if v == nil {
+		return
+	}
+	if v.CPUs > 0 {
+		have := e.cpus.Count()
+		if v.CPUs >= have {
+			e.notVaried[record.AxisCPUs] = fmt.Sprintf("this host has %d CPUs to offer", have)
+		} else {
+			var fewer unix.CPUSet
+			for i := 0; fewer.Count() < v.CPUs && i < 1024; i++ {
+				if e.cpus.IsSet(i) {
+					fewer.Set(i)
+				}
+			}
+			e.cpus = fewer
+		}
+	}
+	if v.KernelRelease {
+		have, _, errno := unix.RawSyscall(unix.SYS_PERSONALITY, noUname, 0, 0)
+		if errno == 0 {
+			_, _, errno = unix.RawSyscall(unix.SYS_PERSONALITY, have|uname26, 0, 0)
+		}
+		if errno != 0 {
+			e.notVaried[record.AxisKernel] = "the personality UNAME26 is refused: " + errno.Error()
+		}
+	}
+	if v.Clock != 0 {
+		if v.Faketime == "" {
+			e.notVaried[record.AxisClock] = "libfaketime is not in this environment; time passed only by itself"
+		} else {
+			e.preload = []string{"LD_PRELOAD=" + v.Faketime, "FAKETIME=" + faketime(v.Clock), "FAKE_UTIME=1",
+				"NO_FAKE_STAT=1", "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1"}
+		}
+	}
+	if v.Uptime != 0 {
+		if err := enterTimeNamespace(v.Uptime); err != nil {
+			e.notVaried[record.AxisUptime] = "no time namespace: " + err.Error()
+		}
+	}
+}
+
+// faketime writes an offset as libfaketime reads it: one number, one unit.
+func faketime(d time.Duration) string {
+	if d%time.Hour == 0 {
+		return fmt.Sprintf("%+dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%+d", d/time.Second)
+}
+
+// enterTimeNamespace makes a time namespace for what this thread starts from
+// now on (time_namespaces(7)). The thread itself stays where it is.
+func enterTimeNamespace(offset time.Duration) error {
+	if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
+		return err
+	}
+	s := int64(offset / time.Second)
+	return os.WriteFile(fmt.Sprintf("/proc/%d/timens_offsets", unix.Gettid()),
+		fmt.Appendf(nil, "monotonic %d 0\nboottime %d 0\n", s, s), 0)
+}
+
+// run starts the runtime, measures, lets go and waits.
+func (e *execution) run() (*Result, error) {
+	lim := e.job.Spec.Limits
+	groups := cgroupMounts()
+	usable, noGroup := cgroupsUsable(groups, e.job.ID)
+	config, err := json.Marshal(bundle(e.job, e.dir, e.ids, e.cpus.Count(), usable, pureCgroup2(groups), e.preload))
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(e.dir+"/bundle", 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(e.dir+"/bundle/config.json", config, 0o600); err != nil {
+		return nil, err
+	}
+	inR, inW, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	outR, outW, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := e.start(inR, outW, usable); err != nil {
+		inR.Close()
+		outW.Close()
+		said, _ := io.ReadAll(io.LimitReader(outR, 4096))
+		return nil, e.explainStart(err, string(said))
+	}
+	inR.Close()
+	outW.Close()
+
+	out := bufio.NewReaderSize(outR, 64<<10)
+	ended := make(chan waited, 1)
+	go func() { ended <- wait(e.pid) }()
+	if line, err := out.ReadString('\n'); err != nil || strings.TrimSpace(line) != lineReady {
+		_ = unix.Kill(e.pid, unix.SIGKILL)
+		rest, _ := io.ReadAll(io.LimitReader(out, 4096))
+		return nil, fmt.Errorf("start the first process of the sandbox, /bin/sh: it said %q", strings.TrimSpace(line+string(rest)))
+	}
+	e.cg = readCgroup(e.pid, groups)
+	res := &Result{NotVaried: e.notVaried, Measured: record.Measured{}}
+	if err := unix.SchedSetaffinity(e.pid, &e.cpus); err != nil {
+		return nil, fmt.Errorf("set the CPUs of the sandbox: %w", err)
+	}
+	timer := time.NewTimer(lim.Wall)
+	sc := scene{pid: e.pid, dir: e.dir, job: e.job, ids: e.ids, layers: e.layers, cg: e.cg, noGroup: noGroup, armed: lim.Wall}
+	res.Facts = sc.measure()
+	watch, err := watchNetwork(e.pid)
+	if err != nil {
+		return nil, err
+	}
+	if v := e.job.Spec.Vary; v != nil && v.PIDs > 0 {
+		if err := e.movePIDs(v.PIDs); err != nil {
+			res.NotVaried[record.AxisPIDs] = err.Error()
+		}
+	}
+	measureAxes(res.Measured, e.pid, e.dir+"/root", e.job.Spec.Trees)
+	begin := time.Now()
+	timer.Reset(lim.Wall)
+	if _, err := inW.Write([]byte("go\n")); err != nil {
+		return nil, fmt.Errorf("let the sandbox go: %w", err)
+	}
+	inW.Close()
+
+	logged := make(chan struct{})
+	go func() { defer close(logged); e.readLog(out, res.Measured, lim.Log) }()
+	var w waited
+	select {
+	case w = <-ended:
+	case <-timer.C:
+		e.end(record.FailTimeout)
+		w = <-ended
+	}
+	res.Usage.Wall = time.Since(begin)
+	<-logged
+	res.Network = watch.finish()
+	e.conclude(res, w)
+	return res, nil
+}
+
+// start runs the runtime until the sandbox's first process is there.
+func (e *execution) start(stdin, stdout *os.File, groups bool) error {
+	d := e.dir
+	if err := os.Mkdir(d+"/state", 0o700); err != nil {
+		return err
+	}
+	args := []string{"--root", d + "/state", "--log", d + "/runtime.log"}
+	if !groups && strings.HasPrefix(filepath.Base(e.job.Runtime), "runc") {
+		args = append(args, "--rootless", "true")
+	}
+	args = append(args, "run", "--detach", "--bundle", d+"/bundle", "--pid-file", d+"/pid", e.job.ID)
+	cmd := exec.Command(e.job.Runtime, args...)
+	cmd.Env, cmd.Dir = runtimeEnv, d+"/bundle"
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stdout
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	guard := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
+	defer guard.Stop()
+	if err := cmd.Wait(); err != nil {
+		return err
+	}
+	b, err := os.ReadFile(d + "/pid")
+	if err != nil {
+		return err
+	}
+	if e.pid, err = strconv.Atoi(strings.TrimSpace(string(b))); err != nil || e.pid <= 1 {
+		return fmt.Errorf("the runtime wrote a process id that is none: %.20q", b)
+	}
+	return nil
+}
+
+// explainStart says why the runtime could not make the sandbox.
+func (e *execution) explainStart(err error, said string) error {
+	log, _ := os.ReadFile(e.dir + "/runtime.log")
+	text := strings.TrimSpace(said)
+	if text == "" {
+		text = strings.TrimSpace(string(log))
+	}
+	if len(text) > 2000 {
+		text = text[len(text)-2000:]
+	}
+	advice := ""
+	if strings.Contains(text, "not permitted") || strings.Contains(text, "ermission denied") {
+		advice = adviseHost("", e.job.Rootless)
+	}
+	return fault.Advise(fault.Unsupported, advice, "start the sandbox with %s: %w: %s", e.job.Version, err, text)
+}
+
+type waited struct {
+	status unix.WaitStatus
+	usage  unix.Rusage
+	err    error
+}
+
+// wait waits for a process that the runtime left to us, and with it for all
+// others of its process namespace.
+func wait(pid int) waited {
+	var w waited
+	for {
+		_, w.err = unix.Wait4(pid, &w.status, 0, &w.usage)
+		if !errors.Is(w.err, unix.EINTR) {
+			return w
+		}
+	}
+}
+
+// end ends the sandbox for the sake of a limit. Killing the first process of a
+// process namespace kills all of it; the runtime is not asked, since it may
+// take a sandbox in another time namespace for dead.
+func (e *execution) end(why record.FailureClass) {
+	e.mu.Lock()
+	if e.limit == "" {
+		e.limit = why
+	}
+	e.mu.Unlock()
+	_ = unix.Kill(e.pid, unix.SIGKILL)
+}
+
+// movePIDs makes the next process of the sandbox's process namespace have an id
+// above n. The kernel's counter can be set from within that namespace only, by
+// somebody whom the namespace's owner is subject to: a process of ours that
+// joins it for a moment.
+func (e *execution) movePIDs(n int) error {
+	ns, err := unix.Open(fmt.Sprintf("/proc/%d/ns/pid", e.pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(ns)
+	errc := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
+		if err := unix.Setns(ns, unix.CLONE_NEWPID); err != nil {
+			errc <- fmt.Errorf("join the process namespace: %w", err)
+			return
+		}
+		cmd := exec.Command("/bin/sh", "-c", fmt.Sprintf("echo %d >/proc/sys/kernel/ns_last_pid", n))
+		cmd.Env = runtimeEnv
+		if out, err := cmd.CombinedOutput(); err != nil {
+			errc <- fmt.Errorf("set the last process id: %w: %s", err, strings.TrimSpace(string(out)))
+			return
+		}
+		errc <- nil
+	}()
+	return <-errc
+}
+
+// readLog takes the probe's lines, then hands the log on, up to its limit.
+func (e *execution) readLog(out *bufio.Reader, m record.Measured, limit int64) {
+	for range 32 {
+		line, err := out.ReadString('\n')
+		if err != nil {
+			return
+		}
+		line = strings.TrimSpace(line)
+		if line == lineGo {
+			break
+		}
+		name, value, _ := strings.Cut(line, " ")
+		switch name {
+		case record.AxisCPUs, record.AxisKernel, record.AxisUptime, record.AxisPIDs:
+			if value != "" {
+				m[name] = printable(value)
+			}
+		case record.AxisClock:
+			if s, err := strconv.ParseInt(value, 10, 64); err == nil {
+				m[name] = time.Unix(s, 0).UTC().Format(time.RFC3339)
+			}
+		}
+	}
+	n, _ := io.Copy(os.Stdout, io.LimitReader(out, limit))
+	if n == limit {
+		if _, err := out.ReadByte(); err == nil {
+			e.end(record.FailLog)
+			_, _ = io.Copy(io.Discard, out)
+		}
+	}
+}
+
+// conclude fills in how the command ended, what limited it and what it left.
+func (e *execution) conclude(res *Result, w waited) {
+	switch {
+	case w.err != nil:
+		res.Exit = 255
+	case w.status.Signaled():
+		res.Exit = 128 + int(w.status.Signal())
+	default:
+		res.Exit = w.status.ExitStatus()
+	}
+	if res.Exit > 128 && res.Exit < 128+65 { // the first process, a shell, passes signals on so
+		res.Signal = unix.SignalName(syscall.Signal(res.Exit - 128))
+	}
+	res.Usage.CPU = max(e.cg.cpu(), time.Duration(w.usage.Utime.Nano()+w.usage.Stime.Nano()))
+	res.Usage.Memory = e.cg.peakMemory()
+	res.Limit = e.limit
+	if res.Limit == "" {
+		switch {
+		case e.cg.outOfMemory() > 0: // even if the command went on: a process of it was killed
+			res.Limit = record.FailMemory
+		case res.Exit != 0 && e.cg.outOfProcesses() > 0:
+			res.Limit = record.FailProcesses
+		case res.Exit != 0 && (full(e.dir+"/rw") || full(e.dir+"/out")):
+			res.Limit = record.FailDisk
+		}
+	}
+	if e.output == nil {
+		return
+	}
+	from, err := os.OpenRoot(e.dir + "/out")
+	if err == nil {
+		defer from.Close()
+		res.Outputs, err = takeOutput(from, e.output, e.job.Spec.Limits)
+	}
+	if err != nil {
+		res.Refused = err.Error()
+	}
+}
+
+// full tells whether a memory file system has next to no room left.
+func full(dir string) bool {
+	var st unix.Statfs_t
+	if unix.Statfs(dir, &st) != nil {
+		return false
+	}
+	return st.Bfree < 4 || st.Ffree == 0
+}
