@@ -267,6 +267,13 @@ func (u *unpacker) write(p Package, h *tar.Header, r io.Reader) (*entry, error) 
 	if e.mtime.Unix() < 0 || e.mtime.Unix() > 1<<33-1 {
 		return nil, fault.New(fault.Hostile, "%s: its time %v is outside of what a tar holds", name, h.ModTime)
 	}
+	// The owner can always read the tree, or nobody but root could check it.
+	switch e.kind {
+	case tar.TypeDir:
+		e.mode |= 0o700
+	case tar.TypeReg:
+		e.mode |= 0o400
+	}
 	if name == "." {
 		if e.kind != tar.TypeDir {
 			return nil, fault.New(fault.Hostile, "the root is no folder")
