@@ -1,0 +1,403 @@
+package server
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"math"
+	"net/http"
+	"net/url"
+	"regexp"
+	"sort"
+	"strings"
+	"time"
+
+	"hallmark/internal/fault"
+	"hallmark/internal/policy"
+	"hallmark/internal/status"
+)
+
+//go:embed templates
+var templateFiles embed.FS
+
+// pages are the templates, each with the layout around it.
+var pages = func() map[string]*template.Template {
+	funcs := template.FuncMap{
+		"bytes": status.Bytes, "secure": secure, "statusWord": func(s status.Status) string { return statusWords[s] },
+		"gradeWord": func(g policy.Grade) string { return gradeWords[g] },
+		"day":       func(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 UTC") },
+		"plural": func(n int, one, many string) string {
+			if n == 1 {
+				return "1 " + one
+			}
+			return fmt.Sprintf("%d %s", n, many)
+		},
+	}
+	out := map[string]*template.Template{}
+	for _, name := range []string{"home", "project", "empty", "builder", "verifier", "error"} {
+		t := template.New("layout.html").Funcs(funcs)
+		out[name] = template.Must(t.ParseFS(templateFiles, "templates/layout.html", "templates/icons.html", "templates/"+name+".html"))
+	}
+	return out
+}()
+
+// Words for people. The codes stay in the JSON.
+var (
+	statusWords = map[status.Status]string{
+		status.Queued: "Waiting to be built", status.Blocked: "Blocked by another failure", status.Running: "Building now",
+		status.Succeeded: "Built from source", status.Failed: "Build failed", status.Skipped: "No source to build",
+	}
+	gradeWords = map[policy.Grade]string{
+		policy.Unknown: "nothing verifiable is known", policy.PublisherAttested: "its publisher's attestation was verified",
+		policy.EquivalentGrade: "a published file that our build equals after normalisation",
+		policy.Built:           "built from source, but one condition fails",
+	}
+	grades = []policy.Grade{policy.Unknown, policy.PublisherAttested, policy.EquivalentGrade, policy.Built}
+)
+
+// page is what every template gets.
+type page struct {
+	Title   string
+	Version string
+	Body    any
+}
+
+// render answers with a page.
+func (s *Server) render(w http.ResponseWriter, r *http.Request, code int, name, title string, body any) {
+	var b bytes.Buffer
+	if err := pages[name].Execute(&b, page{title, s.opts.Version, body}); err != nil {
+		s.fail(w, r, fmt.Errorf("page %s: %w", name, err))
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-cache")
+	w.WriteHeader(code)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(b.Bytes())
+	}
+}
+
+// failPage answers with an error as a page. Its advice stands on a line of its
+// own, as the command prints it.
+func (s *Server) failPage(w http.ResponseWriter, r *http.Request, err error) {
+	code, text := s.say(r, err)
+	message, advice, _ := strings.Cut(text, "\n  ")
+	s.render(w, r, code, "error", http.StatusText(code), map[string]string{"Message": message, "Advice": advice})
+}
+
+// maxListed is how many projects the first page computes a status for.
+const maxListed = 50
+
+type homeItem struct {
+	Name    string
+	Summary *status.Summary
+	Pie     pie
+	Note    string
+}
+
+// home lists the projects.
+func (s *Server) home(w http.ResponseWriter, r *http.Request) {
+	names, err := s.cache.Projects(r.Context())
+	if err != nil {
+		s.failPage(w, r, err)
+		return
+	}
+	var items []homeItem
+	for i, n := range names {
+		it := homeItem{Name: n}
+		if i < maxListed {
+			org, name, _ := strings.Cut(n, "/")
+			p, err := s.cache.Project(r.Context(), org, name)
+			switch {
+			case err == nil:
+				it.Summary, it.Pie = &p.Document.Summary, newPie(p.Document.Summary)
+			case fault.Is(err, fault.Conflict):
+				it.Note = "Not built yet."
+			default:
+				_, it.Note = s.say(r, err)
+			}
+		}
+		items = append(items, it)
+	}
+	s.render(w, r, http.StatusOK, "home", "Projects", items)
+}
+
+// pie is the share of secure artifacts as two arcs of a ring of radius 54 around
+// (60, 60), clockwise from the top.
+type pie struct {
+	Percent   string
+	All, None bool
+	Secure    string // SVG path; empty if All or None
+	Community string
+}
+
+func newPie(sum status.Summary) pie {
+	p := pie{Percent: sum.Percent(), All: sum.Artifacts > 0 && sum.Community == 0, None: sum.Secure == 0}
+	if p.All || p.None {
+		return p
+	}
+	const r = 46
+	arc := func(from, to float64) string {
+		at := func(f float64) (x, y float64) {
+			a := 2*math.Pi*f - math.Pi/2
+			return 60 + r*math.Cos(a), 60 + r*math.Sin(a)
+		}
+		large := 0
+		if to-from > 0.5 {
+			large = 1
+		}
+		x1, y1 := at(from)
+		x2, y2 := at(to)
+		return fmt.Sprintf("M%.3f %.3fA%d %d 0 %d 1 %.3f %.3f", x1, y1, r, r, large, x2, y2)
+	}
+	// A gap between the two, so that they are apart without their colours.
+	const gap = 0.008
+	f := float64(sum.Secure) / float64(sum.Artifacts)
+	p.Secure, p.Community = arc(gap, max(f-gap, gap+0.002)), arc(f+gap, max(1-gap, f+gap+0.002))
+	return p
+}
+
+// filter is what the address asks for; empty fields let everything through.
+type filter struct {
+	Class, Grade, Reason, Text string
+}
+
+func readFilter(q url.Values) filter {
+	get := func(k string) string {
+		v := strings.TrimSpace(q.Get(k))
+		if len(v) > 200 {
+			v = v[:200]
+		}
+		return strings.ToValidUTF8(v, "")
+	}
+	return filter{get("class"), get("grade"), get("reason"), get("q")}
+}
+
+// Active tells whether anything is left out.
+func (f filter) Active() bool { return f != filter{} }
+
+func (f filter) match(r status.Row) bool {
+	if f.Class != "" && string(r.Class) != f.Class {
+		return false
+	}
+	if f.Grade != "" && (r.Grade == nil || string(*r.Grade) != f.Grade) {
+		return false
+	}
+	if f.Reason != "" {
+		ok := false
+		for _, x := range r.Reasons {
+			ok = ok || x.Code == f.Reason
+		}
+		if !ok {
+			return false
+		}
+	}
+	if f.Text == "" {
+		return true
+	}
+	hay := string(r.PURL)
+	if r.File != nil {
+		hay += " " + *r.File
+	}
+	if r.Digest != nil {
+		hay += " " + r.Digest.String()
+	}
+	for _, x := range r.Reasons {
+		hay += " " + x.Message
+	}
+	return strings.Contains(strings.ToLower(hay), strings.ToLower(f.Text))
+}
+
+// rowView is one row of the table.
+type rowView struct {
+	status.Row
+	Anchor   string
+	Name     string
+	Version  string
+	Download string // of the file; empty: none
+	Evidence string // of the evidence index; empty: none
+	Builder  string // as a link; empty: none
+	Reasons  []reasonView
+}
+
+type reasonView struct {
+	policy.Reason
+	Link string // to the row of the artifact at fault; empty: it is this one, or none of the table
+}
+
+type option struct {
+	Value, Label string
+	Count        int
+	Selected     bool
+}
+
+type projectView struct {
+	*Project
+	Name         string
+	Pie          pie
+	Summary      status.Summary
+	PolicyName   string
+	Rows         []rowView
+	Filter       filter
+	Classes      []option
+	Grades       []option
+	Reasons      []option
+	GradeCounts  []option // of the community artifacts
+	CommitShort  string
+	PlanShort    string
+	IndexURL     string
+	Host         string
+	Example      *rowView // a secure artifact, for the commands to verify
+	Work         int      // running or queued
+	StatusURL    string
+	RefreshPlain bool
+}
+
+// policyName is the readable part of urn:hallmark:policy:NAME:vN.
+func policyName(uri string) string {
+	if f := strings.Split(uri, ":"); len(f) >= 5 {
+		return strings.Join(f[3:], " ")
+	}
+	return uri
+}
+
+var anchorRE = regexp.MustCompile(`[^A-Za-z0-9@._/+!-]`)
+
+func anchor(r status.Row) string {
+	return anchorRE.ReplaceAllString(strings.TrimPrefix(string(r.PURL), "pkg:"), "_")
+}
+
+// project shows a project: the page that all the rest is for.
+func (s *Server) project(w http.ResponseWriter, r *http.Request) {
+	org, name := r.PathValue("org"), r.PathValue("project")
+	p, err := s.cache.Project(r.Context(), org, name)
+	if fault.Is(err, fault.Conflict) {
+		_, text := s.say(r, err)
+		message, advice, _ := strings.Cut(text, "\n  ")
+		s.render(w, r, http.StatusOK, "empty", org+"/"+name, map[string]string{"Name": org + "/" + name, "Message": message, "Advice": advice})
+		return
+	}
+	if err != nil {
+		s.failPage(w, r, err)
+		return
+	}
+	s.render(w, r, http.StatusOK, "project", p.Document.Project, s.projectView(p, readFilter(r.URL.Query())))
+}
+
+func (s *Server) projectView(p *Project, f filter) projectView {
+	doc := p.Document
+	v := projectView{Project: p, Name: doc.Project, Summary: doc.Summary, Pie: newPie(doc.Summary), PolicyName: policyName(doc.Policy),
+		Filter: f, IndexURL: s.opts.ExternalURL + "/r/" + doc.Project + "/pypi/simple/", Host: s.opts.ExternalURL,
+		StatusURL: "/api/v1/projects/" + doc.Project + "/status"}
+	v.CommitShort = shorten(doc.Commit)
+	v.PlanShort = doc.Plan.Short()
+	anchors := map[string]string{}
+	for _, row := range doc.Artifacts {
+		anchors[string(row.PURL)] = anchor(row)
+	}
+	classes, gradeCount, reasons := map[string]int{}, map[policy.Grade]int{}, map[string]int{}
+	for _, row := range status.ForPeople(doc.Artifacts) {
+		classes[string(row.Class)]++
+		if row.Grade != nil {
+			gradeCount[*row.Grade]++
+		}
+		seen := map[string]bool{}
+		for _, x := range row.Reasons {
+			if !seen[x.Code] {
+				reasons[x.Code]++
+				seen[x.Code] = true
+			}
+		}
+		if row.Status == status.Queued || row.Status == status.Running {
+			v.Work++
+		}
+		rv := s.rowView(p, row, anchors)
+		if v.Example == nil && secure(row) && rv.Download != "" {
+			v.Example = &rv
+		}
+		if f.match(row) {
+			v.Rows = append(v.Rows, rv)
+		}
+	}
+	for _, c := range []policy.Class{policy.Community, policy.Secure} {
+		v.Classes = append(v.Classes, option{string(c), strings.ToUpper(string(c[:1])) + string(c[1:]), classes[string(c)], f.Class == string(c)})
+	}
+	for _, g := range grades {
+		v.Grades = append(v.Grades, option{string(g), string(g), gradeCount[g], f.Grade == string(g)})
+		if gradeCount[g] > 0 {
+			v.GradeCounts = append(v.GradeCounts, option{Value: string(g), Label: gradeWords[g], Count: gradeCount[g]})
+		}
+	}
+	for c, n := range reasons {
+		v.Reasons = append(v.Reasons, option{c, c, n, f.Reason == c})
+	}
+	sort.Slice(v.Reasons, func(i, j int) bool { return v.Reasons[i].Value < v.Reasons[j].Value })
+	return v
+}
+
+func shorten(commit string) string {
+	if i := strings.LastIndex(commit, ":"); i >= 0 && len(commit) > i+13 {
+		return commit[i+1 : i+13]
+	}
+	return commit
+}
+
+func (s *Server) rowView(p *Project, row status.Row, anchors map[string]string) rowView {
+	rv := rowView{Row: row, Anchor: anchors[string(row.PURL)], Name: row.PURL.Name(), Version: row.PURL.Version()}
+	if row.Digest != nil {
+		rv.Evidence = "/evidence/" + row.Digest.Hex()
+		if row.File != nil && row.PURL.Type() == "pypi" {
+			rv.Download = (&url.URL{Path: "/r/" + p.Document.Project + "/pypi/files/" + row.Digest.Hex() + "/" + *row.File}).String()
+		}
+	}
+	if row.Builder != nil {
+		// A builder id of ours answers here; another's is shown, not linked.
+		if path, ok := strings.CutPrefix(*row.Builder, s.opts.ExternalURL+"/builder/"); ok {
+			rv.Builder = "/builder/" + path
+		}
+	}
+	for _, x := range row.Reasons {
+		v := reasonView{Reason: x}
+		if x.Artifact != row.PURL && anchors[string(x.Artifact)] != "" {
+			v.Link = "#" + anchors[string(x.Artifact)]
+		}
+		rv.Reasons = append(rv.Reasons, v)
+	}
+	return rv
+}
+
+type builderView struct {
+	Builder
+	Key, Mode string
+	Profile   string // indented JSON
+}
+
+// builder is the page behind a builder.id: what that builder guarantees.
+func (s *Server) builder(w http.ResponseWriter, r *http.Request) {
+	key, mode := r.PathValue("key"), r.PathValue("mode")
+	b, err := s.backend.Builder(r.Context(), key, mode)
+	if err != nil {
+		s.failPage(w, r, err)
+		return
+	}
+	v := builderView{Builder: b, Key: key, Mode: mode}
+	var out bytes.Buffer
+	if json.Indent(&out, b.Profile, "", "  ") == nil {
+		v.Profile = out.String()
+	}
+	s.render(w, r, http.StatusOK, "builder", "Builder "+key+"/"+mode, v)
+}
+
+// verifier is the page behind a verifier.id.
+func (s *Server) verifier(w http.ResponseWriter, r *http.Request) {
+	key := r.PathValue("key")
+	pem, err := s.backend.PublicKey(r.Context(), key)
+	if err != nil {
+		s.failPage(w, r, err)
+		return
+	}
+	s.render(w, r, http.StatusOK, "verifier", "Verifier "+key, map[string]string{
+		"Key": key, "ID": s.opts.ExternalURL + "/verifier/" + key, "PublicKey": string(pem)})
+}

@@ -1,0 +1,445 @@
+package server
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"fmt"
+	"html/template"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"hallmark/internal/digest"
+	"hallmark/internal/ecosystem/pypi"
+	"hallmark/internal/fault"
+	"hallmark/internal/policy"
+	"hallmark/internal/status"
+)
+
+// Media types of the simple repository API (PEP 691).
+const (
+	simpleJSON   = "application/vnd.pypi.simple.v1+json"
+	simpleHTML   = "application/vnd.pypi.simple.v1+html"
+	plainHTML    = "text/html"
+	simpleLatest = "application/vnd.pypi.simple.latest+"
+)
+
+// maxMetadata is the most bytes that a wheel's METADATA may have, unpacked.
+const maxMetadata = 4 << 20
+
+// simpleFormat chooses the media type of an answer by ?format= (PEP 691, "URL
+// parameter"), else by Accept; empty if the client takes none that we have. A
+// client that says nothing gets HTML, as PEP 503 has it.
+func simpleFormat(r *http.Request) string {
+	if f := r.URL.Query().Get("format"); f != "" {
+		switch f {
+		case "json":
+			return simpleJSON
+		case "html":
+			return plainHTML
+		case simpleJSON, simpleHTML, plainHTML:
+			return f
+		}
+		return ""
+	}
+	accept := r.Header.Get("Accept")
+	if accept == "" {
+		return plainHTML
+	}
+	best, bestQ := "", 0.0
+	for i, part := range strings.Split(accept, ",") {
+		if i == 32 {
+			break
+		}
+		t, params, err := mime.ParseMediaType(part)
+		if err != nil {
+			continue
+		}
+		q := 1.0
+		if v, ok := params["q"]; ok {
+			if q, err = strconv.ParseFloat(v, 64); err != nil || q < 0 || q > 1 {
+				continue
+			}
+		}
+		switch t {
+		case simpleLatest + "json":
+			t = simpleJSON
+		case simpleLatest + "html":
+			t = simpleHTML
+		case "*/*", "text/*":
+			t = plainHTML
+		case "application/*":
+			t = simpleJSON
+		case simpleJSON, simpleHTML, plainHTML:
+		default:
+			continue
+		}
+		if q > bestQ || q == bestQ && best != simpleJSON && t == simpleJSON {
+			best, bestQ = t, q
+		}
+	}
+	return best
+}
+
+// simplePackage is one project of a plan: all the files that it names.
+type simplePackage struct {
+	name string // normalised
+	rows []status.Row
+}
+
+// packages gives what the plan offers of Python, by normalised name, sorted. It
+// never has more than the plan: what is not there is not there.
+func packages(p *Project) []simplePackage {
+	by := map[string]*simplePackage{}
+	for _, row := range p.Document.Artifacts {
+		if row.PURL.Type() != "pypi" || row.Digest == nil || row.File == nil || pypi.CheckFileName(*row.File) != nil {
+			continue
+		}
+		n := pypi.NormalizeName(row.PURL.Name())
+		if by[n] == nil {
+			by[n] = &simplePackage{name: n}
+		}
+		by[n].rows = append(by[n].rows, row)
+	}
+	out := make([]simplePackage, 0, len(by))
+	for _, v := range by {
+		out = append(out, *v)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].name < out[j].name })
+	return out
+}
+
+type simpleMeta struct {
+	APIVersion string `json:"api-version"`
+}
+
+var simpleIndexHTML = template.Must(template.New("index").Parse(`<!DOCTYPE html>
+<html lang="en">
+<head><meta name="pypi:repository-version" content="1.1"><title>Simple index</title></head>
+<body>
+{{range .}}<a href="{{.}}/">{{.}}</a><br>
+{{end}}</body>
+</html>
+`))
+
+// simpleIndex lists the names of a plan's packages (PEP 503, PEP 691).
+func (s *Server) simpleIndex(w http.ResponseWriter, r *http.Request) {
+	format, p, ok := s.simple(w, r)
+	if !ok {
+		return
+	}
+	names := []string{}
+	for _, v := range packages(p) {
+		names = append(names, v.name)
+	}
+	if format == simpleJSON {
+		type project struct {
+			Name string `json:"name"`
+		}
+		projects := []project{}
+		for _, n := range names {
+			projects = append(projects, project{n})
+		}
+		s.writeJSON(w, r, simpleJSON, struct {
+			Meta     simpleMeta `json:"meta"`
+			Projects []project  `json:"projects"`
+		}{simpleMeta{"1.1"}, projects})
+		return
+	}
+	s.html(w, r, format, simpleIndexHTML, names)
+}
+
+// simple answers what is common to both pages: the format, and the project.
+func (s *Server) simple(w http.ResponseWriter, r *http.Request) (string, *Project, bool) {
+	w.Header().Set("Vary", "Accept")
+	w.Header().Set("Cache-Control", "no-cache")
+	format := simpleFormat(r)
+	if format == "" {
+		http.Error(w, "This index speaks "+simpleJSON+", "+simpleHTML+" and text/html.", http.StatusNotAcceptable)
+		return "", nil, false
+	}
+	p, err := s.cache.Project(r.Context(), r.PathValue("org"), r.PathValue("project"))
+	if fault.Is(err, fault.Conflict) {
+		// To a package manager, what was not solved is not there.
+		err = fault.New(fault.NotFound, "%w", err)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return "", nil, false
+	}
+	return format, p, true
+}
+
+func (s *Server) html(w http.ResponseWriter, r *http.Request, format string, t *template.Template, data any) {
+	var b bytes.Buffer
+	if err := t.Execute(&b, data); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.write(w, r, format+"; charset=utf-8", b.Bytes())
+}
+
+// simpleFileEntry is one file of a project's page (PEP 691, with the fields of
+// PEP 658, 714 and 700).
+type simpleFileEntry struct {
+	Filename       string            `json:"filename"`
+	URL            string            `json:"url"`
+	Hashes         map[string]string `json:"hashes"`
+	Size           int64             `json:"size"`
+	RequiresPython *string           `json:"requires-python,omitempty"`
+	CoreMetadata   any               `json:"core-metadata,omitempty"`      // PEP 714
+	DistMetadata   any               `json:"dist-info-metadata,omitempty"` // PEP 658, for clients before it
+	Yanked         bool              `json:"yanked"`
+	GPGSig         bool              `json:"gpg-sig"`
+
+	SHA256   string `json:"-"`
+	Metadata string `json:"-"` // its SHA-256; empty: none
+}
+
+var simpleProjectHTML = template.Must(template.New("project").Parse(`<!DOCTYPE html>
+<html lang="en">
+<head><meta name="pypi:repository-version" content="1.1"><title>Links for {{.Name}}</title></head>
+<body>
+<h1>Links for {{.Name}}</h1>
+{{range .Files}}<a href="{{.URL}}#sha256={{.SHA256}}"{{with .RequiresPython}} data-requires-python="{{.}}"{{end}}{{with .Metadata}} data-core-metadata="sha256={{.}}" data-dist-info-metadata="sha256={{.}}"{{end}}>{{.Filename}}</a><br>
+{{end}}</body>
+</html>
+`))
+
+// simpleProject lists the files that the plan names of one package.
+func (s *Server) simpleProject(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	if err := pypi.CheckName(name); err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	if n := pypi.NormalizeName(name); n != name {
+		// PEP 503: other spellings may redirect. Made of checked parts only.
+		u := url.URL{Path: "/r/" + r.PathValue("org") + "/" + r.PathValue("project") + "/pypi/simple/" + n + "/", RawQuery: r.URL.RawQuery}
+		http.Redirect(w, r, u.String(), http.StatusMovedPermanently)
+		return
+	}
+	format, p, ok := s.simple(w, r)
+	if !ok {
+		return
+	}
+	var found *simplePackage
+	for _, v := range packages(p) {
+		if v.name == name {
+			found = &v
+		}
+	}
+	if found == nil {
+		s.fail(w, r, fault.New(fault.NotFound, "The plan of %s has no file of %s.", p.Document.Project, name))
+		return
+	}
+	page := struct {
+		Meta     simpleMeta        `json:"meta"`
+		Name     string            `json:"name"`
+		Versions []string          `json:"versions"` // PEP 700
+		Files    []simpleFileEntry `json:"files"`
+	}{Meta: simpleMeta{"1.1"}, Name: name, Versions: []string{}, Files: []simpleFileEntry{}}
+	for _, row := range found.rows {
+		e, err := s.entry(r.Context(), p, row)
+		if fault.Is(err, fault.NotFound) {
+			continue // its bytes are not here: it is not offered
+		}
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		page.Files = append(page.Files, e)
+		page.Versions = append(page.Versions, row.PURL.Version())
+	}
+	if format == simpleJSON {
+		s.writeJSON(w, r, simpleJSON, page)
+		return
+	}
+	s.html(w, r, format, simpleProjectHTML, page)
+}
+
+func (s *Server) entry(ctx context.Context, p *Project, row status.Row) (simpleFileEntry, error) {
+	m, err := s.meta.of(ctx, s.backend, *row.Digest, *row.File)
+	if err != nil {
+		return simpleFileEntry{}, err
+	}
+	e := simpleFileEntry{
+		Filename: *row.File, Size: m.size, SHA256: row.Digest.Hex(), Metadata: m.digest.Hex(),
+		Hashes: map[string]string{"sha256": row.Digest.Hex()},
+		URL:    (&url.URL{Path: "/r/" + p.Document.Project + "/pypi/files/" + row.Digest.Hex() + "/" + *row.File}).String(),
+	}
+	if m.requiresPython != "" {
+		e.RequiresPython = &m.requiresPython
+	}
+	if m.digest != "" {
+		h := map[string]string{"sha256": m.digest.Hex()}
+		e.CoreMetadata, e.DistMetadata = h, h
+	}
+	return e, nil
+}
+
+// simpleFile serves a file of the plan, or with ".metadata" behind its name its
+// METADATA (PEP 658). Nothing that the plan does not name is served, whether it
+// is stored or not.
+func (s *Server) simpleFile(w http.ResponseWriter, r *http.Request) {
+	d, err := digest.FromHex(r.PathValue("hex"))
+	if err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	p, err := s.cache.Project(r.Context(), r.PathValue("org"), r.PathValue("project"))
+	if err != nil {
+		if fault.Is(err, fault.Conflict) {
+			err = fault.New(fault.NotFound, "%w", err)
+		}
+		s.fail(w, r, err)
+		return
+	}
+	file, wantMeta := strings.CutSuffix(r.PathValue("file"), ".metadata")
+	var row *status.Row
+	for _, v := range packages(p) {
+		for i := range v.rows {
+			if *v.rows[i].Digest == d && *v.rows[i].File == file {
+				row = &v.rows[i]
+			}
+		}
+	}
+	if row == nil {
+		s.fail(w, r, fault.New(fault.NotFound, "The plan of %s has no such file.", p.Document.Project))
+		return
+	}
+	if wantMeta {
+		m, err := s.meta.of(r.Context(), s.backend, d, file)
+		if err == nil && m.digest == "" {
+			err = fault.New(fault.NotFound, "%s has no metadata of its own.", file)
+		}
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+		s.write(w, r, "text/plain; charset=utf-8", m.metadata)
+		return
+	}
+	f, err := s.backend.Open(r.Context(), d)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer f.Close()
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("ETag", `"`+d.Hex()+`"`)
+	h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	h.Set("Content-Disposition", "attachment")
+	h.Set("X-Hallmark-Class", string(row.Class))
+	s.metrics.files.Add(1)
+	if m, err := s.meta.of(r.Context(), s.backend, d, file); err == nil {
+		s.metrics.bytes.Add(m.size)
+	}
+	http.ServeContent(w, r, "", time.Time{}, f)
+}
+
+// wheelMeta is what a project's page says of a wheel.
+type wheelMeta struct {
+	size           int64
+	metadata       []byte // METADATA, whole
+	digest         digest.Digest
+	requiresPython string
+}
+
+// metadataCache remembers what was read out of wheels; a wheel never changes.
+type metadataCache struct {
+	mu  sync.Mutex // guards all, held while reading, so that one wheel is read once
+	all map[digest.Digest]wheelMeta
+}
+
+func newMetadataCache() *metadataCache { return &metadataCache{all: map[digest.Digest]wheelMeta{}} }
+
+// of reads a wheel's METADATA. A wheel without a readable one has none, which is
+// no error: clients then fetch the whole file.
+func (c *metadataCache) of(ctx context.Context, files Files, d digest.Digest, name string) (wheelMeta, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m, ok := c.all[d]; ok {
+		return m, nil
+	}
+	f, err := files.Open(ctx, d)
+	if err != nil {
+		return wheelMeta{}, err
+	}
+	defer f.Close()
+	var m wheelMeta
+	if m.size, err = f.Seek(0, io.SeekEnd); err != nil {
+		return wheelMeta{}, fmt.Errorf("size of %s: %w", d, err)
+	}
+	if strings.HasSuffix(name, ".whl") {
+		if b, err := wheelMetadata(f, m.size, name); err == nil {
+			if core, err := pypi.ParseMetadata(b); err == nil {
+				m.metadata, m.digest, m.requiresPython = b, digest.FromBytes(b), core.RequiresPython
+			}
+		}
+	}
+	if len(c.all) >= 10000 {
+		clear(c.all)
+	}
+	c.all[d] = m
+	return m, nil
+}
+
+// wheelMetadata reads the one METADATA of the .dist-info folder at a wheel's
+// root whose name and version are those of the file's name.
+func wheelMetadata(r io.ReaderAt, size int64, name string) ([]byte, error) {
+	z, err := zip.NewReader(r, size)
+	if err != nil {
+		return nil, fault.New(fault.Hostile, "wheel %s: %w", name, err)
+	}
+	parts := strings.SplitN(name, "-", 3)
+	if len(parts) < 3 {
+		return nil, fault.New(fault.Hostile, "wheel %s: its name is not a wheel's", name)
+	}
+	var found *zip.File
+	for _, f := range z.File {
+		dir, base, ok := strings.Cut(f.Name, "/")
+		if !ok || base != "METADATA" || !strings.HasSuffix(dir, ".dist-info") {
+			continue
+		}
+		n, v, _ := strings.Cut(strings.TrimSuffix(dir, ".dist-info"), "-")
+		if pypi.NormalizeName(n) != pypi.NormalizeName(parts[0]) || pypi.NormalizeName(v) != pypi.NormalizeName(parts[1]) {
+			continue
+		}
+		if found != nil {
+			return nil, fault.New(fault.Hostile, "wheel %s has two METADATA files", name)
+		}
+		found = f
+	}
+	if found == nil {
+		return nil, fault.New(fault.Hostile, "wheel %s has no METADATA", name)
+	}
+	if found.UncompressedSize64 > maxMetadata {
+		return nil, fault.New(fault.Hostile, "METADATA of %s has %d bytes, at most %d", name, found.UncompressedSize64, maxMetadata)
+	}
+	rc, err := found.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer rc.Close()
+	b, err := io.ReadAll(io.LimitReader(rc, maxMetadata+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxMetadata {
+		return nil, fault.New(fault.Hostile, "METADATA of %s has more than %d bytes", name, maxMetadata)
+	}
+	return b, nil
+}
+
+// secure tells whether a row is.
+func secure(r status.Row) bool { return r.Class == policy.Secure }

@@ -1,0 +1,289 @@
+package server
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"hallmark/internal/digest"
+	"hallmark/internal/fault"
+)
+
+//go:embed static
+var static embed.FS
+
+// started is the time that static files carry; what the server's own program
+// brings with it changes only with the program.
+var started = time.Now()
+
+// routes shows every path at a glance. Only GET (and with it HEAD) gets this
+// far.
+func (s *Server) routes() http.Handler {
+	inner := http.NewServeMux()
+	inner.HandleFunc("GET /{$}", s.home)
+	inner.HandleFunc("GET /{org}/{project}", s.project)
+	s.api(inner) // /api/v1/…, /openapi.json
+
+	inner.HandleFunc("GET /r/{org}/{project}/pypi/simple/{$}", s.simpleIndex)
+	inner.HandleFunc("GET /r/{org}/{project}/pypi/simple/{name}/{$}", s.simpleProject)
+	inner.HandleFunc("GET /r/{org}/{project}/pypi/files/{hex}/{file}", s.simpleFile)
+
+	inner.HandleFunc("GET /evidence/{hex}", s.evidenceIndex)
+	inner.HandleFunc("GET /evidence/{hex}/{name}", s.evidenceFile)
+	inner.HandleFunc("GET /trusted_root.json", s.trustedRoot)
+	inner.HandleFunc("GET /builder/{key}/{mode}", s.builder)
+	inner.HandleFunc("GET /verifier/{key}", s.verifier)
+
+	inner.HandleFunc("GET /static/{file}", s.static)
+	inner.HandleFunc("GET /healthz", s.healthz)
+	inner.HandleFunc("GET /metrics", s.writeMetrics)
+
+	// The log has a tree of paths of its own, which ServeMux could not tell from
+	// /{org}/{project}.
+	outer := http.NewServeMux()
+	outer.Handle("GET /log/", http.StripPrefix("/log", s.backend.Log()))
+	outer.Handle("/", inner)
+	return outer
+}
+
+// guard stands before every route: who may ask, with what, and which headers
+// every answer carries.
+func (s *Server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("X-Frame-Options", "DENY")
+		rec := &recorder{ResponseWriter: w}
+		defer func() {
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler {
+					panic(p)
+				}
+				s.opts.Log.Error("a request failed", "path", r.URL.Path, "panic", fmt.Sprint(p))
+				if rec.code == 0 {
+					http.Error(rec, "Something went wrong here. It was written to the server's log.", http.StatusInternalServerError)
+				}
+			}
+			s.metrics.count(r.URL.Path, rec.code)
+		}()
+		// A page elsewhere whose name was made to point at this machine sends
+		// its own name as Host (DNS rebinding).
+		if !s.hosts[hostname(r.Host)] {
+			http.Error(rec, "This server answers only to its own names; the request was for another.", http.StatusMisdirectedRequest)
+			return
+		}
+		if o := r.Header.Get("Origin"); o != "" && !s.ownOrigin(o) {
+			http.Error(rec, "Requests from other sites' pages are refused.", http.StatusForbidden)
+			return
+		}
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			h.Set("Allow", "GET, HEAD")
+			http.Error(rec, "Nothing can be changed here: use the hallmark command.", http.StatusMethodNotAllowed)
+			return
+		}
+		if len(r.URL.Path) > 2048 || len(r.URL.RawQuery) > 4096 {
+			http.Error(rec, "The address is too long.", http.StatusRequestURITooLong)
+			return
+		}
+		if r.ContentLength > 0 || len(r.TransferEncoding) > 0 {
+			http.Error(rec, "A GET request has no body here.", http.StatusRequestEntityTooLarge)
+			return
+		}
+		next.ServeHTTP(rec, r)
+	})
+}
+
+// hostname is the name in a Host header, without port and brackets.
+func hostname(host string) string {
+	u := url.URL{Host: host}
+	return strings.ToLower(u.Hostname())
+}
+
+// ownOrigin tells whether an Origin header is one of ours.
+func (s *Server) ownOrigin(o string) bool {
+	if o == s.origin {
+		return true
+	}
+	u, err := url.Parse(o)
+	if err != nil || u.Scheme != "http" {
+		return false
+	}
+	own, err := url.Parse(s.opts.ExternalURL)
+	return err == nil && s.hosts[strings.ToLower(u.Hostname())] && u.Port() == own.Port()
+}
+
+// recorder remembers the code of an answer.
+type recorder struct {
+	http.ResponseWriter
+	code int
+}
+
+func (r *recorder) WriteHeader(code int) {
+	if r.code == 0 {
+		r.code = code
+	}
+	r.ResponseWriter.WriteHeader(code)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	if r.code == 0 {
+		r.code = http.StatusOK
+	}
+	return r.ResponseWriter.Write(b)
+}
+
+// Unwrap is for http.ResponseController.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// codeOf turns the kind of an error into the status of an answer; the one place
+// that does.
+func codeOf(err error) int {
+	switch fault.KindOf(err) {
+	case fault.Usage:
+		return http.StatusBadRequest
+	case fault.NotFound:
+		return http.StatusNotFound
+	case fault.Conflict:
+		return http.StatusConflict
+	case fault.Denied:
+		return http.StatusForbidden
+	case fault.Unverified, fault.Hostile:
+		return http.StatusUnprocessableEntity
+	case fault.Unavailable:
+		return http.StatusBadGateway
+	case fault.Unsupported:
+		return http.StatusNotImplemented
+	}
+	return http.StatusInternalServerError
+}
+
+// say gives the text of an error that may leave the house: what has a kind was
+// written for people, the rest is for the log.
+func (s *Server) say(r *http.Request, err error) (int, string) {
+	code := codeOf(err)
+	if code == http.StatusInternalServerError {
+		if r.Context().Err() == nil {
+			s.opts.Log.Error("a request failed", "path", r.URL.Path, "error", err)
+		}
+		return code, "Something went wrong here. It was written to the server's log."
+	}
+	return code, err.Error()
+}
+
+// fail answers with an error as plain text.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	code, text := s.say(r, err)
+	w.Header().Set("Cache-Control", "no-store")
+	http.Error(w, text, code)
+}
+
+// writeJSON answers with a document.
+func (s *Server) writeJSON(w http.ResponseWriter, r *http.Request, contentType string, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.write(w, r, contentType, b)
+}
+
+// write answers with bytes that are named by their digest, so that a client that
+// has them need not fetch them again.
+func (s *Server) write(w http.ResponseWriter, r *http.Request, contentType string, b []byte) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("ETag", `"`+digest.FromBytes(b).Hex()+`"`)
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", "no-cache")
+	}
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b))
+}
+
+func (s *Server) static(w http.ResponseWriter, r *http.Request) {
+	name := path.Base(r.PathValue("file"))
+	b, err := static.ReadFile("static/" + name)
+	if err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	types := map[string]string{".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+	s.write(w, r, types[path.Ext(name)], b)
+}
+
+func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {
+	if _, err := s.backend.Projects(r.Context()); err != nil {
+		s.opts.Log.Error("not healthy", "error", err)
+		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	fmt.Fprintln(w, "ok")
+}
+
+// metrics counts answers by surface and class of status, since the start.
+type metrics struct {
+	requests [surfaces][6]atomic.Int64
+	files    atomic.Int64
+	bytes    atomic.Int64
+}
+
+// The surfaces of the server.
+const (
+	surfacePages = iota
+	surfaceAPI
+	surfaceRegistry
+	surfaceEvidence
+	surfaceLog
+	surfaceOther
+	surfaces
+)
+
+var surfaceNames = [surfaces]string{"pages", "api", "registry", "evidence", "log", "other"}
+
+func (m *metrics) count(p string, code int) {
+	s := surfacePages
+	for _, c := range []struct {
+		prefix  string
+		surface int
+	}{{"/api/", surfaceAPI}, {"/openapi", surfaceAPI}, {"/r/", surfaceRegistry}, {"/evidence/", surfaceEvidence},
+		{"/trusted_root.json", surfaceEvidence}, {"/log/", surfaceLog}, {"/static/", surfaceOther}, {"/healthz", surfaceOther}, {"/metrics", surfaceOther}} {
+		if strings.HasPrefix(p, c.prefix) {
+			s = c.surface
+		}
+	}
+	if c := code / 100; c >= 1 && c <= 5 {
+		m.requests[s][c].Add(1)
+	}
+}
+
+// writeMetrics answers in Prometheus' text format, version 0.0.4.
+func (s *Server) writeMetrics(w http.ResponseWriter, r *http.Request) {
+	var b strings.Builder
+	b.WriteString("# HELP hallmark_http_requests_total Answers given, by surface and class of status.\n# TYPE hallmark_http_requests_total counter\n")
+	for i, name := range surfaceNames {
+		for c := 1; c <= 5; c++ {
+			if n := s.metrics.requests[i][c].Load(); n > 0 {
+				fmt.Fprintf(&b, "hallmark_http_requests_total{surface=%q,code=\"%dxx\"} %d\n", name, c, n)
+			}
+		}
+	}
+	fmt.Fprintf(&b, "# HELP hallmark_registry_files_total Files served by the registries.\n# TYPE hallmark_registry_files_total counter\nhallmark_registry_files_total %d\n", s.metrics.files.Load())
+	fmt.Fprintf(&b, "# HELP hallmark_registry_file_bytes_total Sizes of the files served by the registries, in bytes.\n# TYPE hallmark_registry_file_bytes_total counter\nhallmark_registry_file_bytes_total %s\n", strconv.FormatInt(s.metrics.bytes.Load(), 10))
+	fmt.Fprintf(&b, "# HELP hallmark_start_time_seconds When the server started, seconds since 1970.\n# TYPE hallmark_start_time_seconds gauge\nhallmark_start_time_seconds %d\n", started.Unix())
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	fmt.Fprint(w, b.String())
+}

@@ -1,0 +1,219 @@
+// Package server is Hallmark over HTTP: pages for people, an API for programs,
+// registries for package managers, and the evidence for whoever wants to check.
+//
+// It computes nothing that a page shows: percentages, classes and reasons come
+// from the status document, the same that the command prints. It offers exactly
+// the files that a project's plan names, and changes nothing: every method but
+// GET and HEAD is refused. In this version it serves a single user on the
+// loopback interface and refuses to do anything else, since there are no
+// accounts yet.
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"hallmark/internal/digest"
+	"hallmark/internal/fault"
+	"hallmark/internal/policy"
+	"hallmark/internal/status"
+)
+
+// Projects finds projects. Its methods are called often and from several
+// goroutines; the server keeps answers for cacheFor.
+type Projects interface {
+	// Projects lists all projects as ORG/PROJECT, sorted.
+	Projects(ctx context.Context) ([]string, error)
+	// Project gives the head of a project: fault.NotFound if there is no such
+	// project, fault.Conflict, with advice, if its head was not solved yet.
+	Project(ctx context.Context, org, name string) (*Project, error)
+}
+
+// Project is what the server shows of a project's newest commit.
+type Project struct {
+	Document     status.Document
+	Policy       policy.Policy
+	PolicyDigest digest.Digest
+	Requirements []string  // as asked
+	AtTime       string    // the catalog's time, RFC 3339
+	Created      time.Time // of the commit
+	Message      string    // of the commit
+}
+
+// Files gives the bytes of artifacts.
+type Files interface {
+	// Open opens a stored file for reading; fault.NotFound if it is not there.
+	// What it gives is closed by the caller, and also an io.ReaderAt where the
+	// store can do it.
+	Open(ctx context.Context, d digest.Digest) (File, error)
+}
+
+// File is an open file.
+type File interface {
+	io.ReadSeekCloser
+	io.ReaderAt
+}
+
+// Evidence gives signed statements.
+type Evidence interface {
+	// Evidence lists what is there about a subject, sorted by name; empty if
+	// there is nothing.
+	Evidence(ctx context.Context, subject digest.Digest) ([]EvidenceFile, error)
+	// EvidenceFile gives the bytes of one; fault.NotFound if it is not there.
+	EvidenceFile(ctx context.Context, subject digest.Digest, name string) ([]byte, error)
+	// TrustedRoot is what cosign takes as --trusted-root.
+	TrustedRoot(ctx context.Context) ([]byte, error)
+	// Log serves the transparency log; paths are relative to its root.
+	Log() http.Handler
+}
+
+// EvidenceFile describes one signed file.
+type EvidenceFile struct {
+	Name          string        `json:"name"`
+	PredicateType string        `json:"predicate_type"`
+	Digest        digest.Digest `json:"digest"` // of the file
+	LogIndex      *int64        `json:"log_index"`
+	Created       time.Time     `json:"created"`
+	URL           string        `json:"url"` // set by the server
+}
+
+// Identity says who signs here.
+type Identity interface {
+	// Builder describes the builder of a key (16 hex digits) and a mode;
+	// fault.NotFound if it is not ours.
+	Builder(ctx context.Context, key, mode string) (Builder, error)
+	// PublicKey gives the PEM of the key (16 hex digits) that signs verification
+	// summaries; fault.NotFound if it is not ours.
+	PublicKey(ctx context.Context, key string) ([]byte, error)
+}
+
+// Builder is what the page behind a builder.id says.
+type Builder struct {
+	ID            string
+	PublicKey     []byte // PEM
+	Level         string // the SLSA build level that is true, such as SLSA_BUILD_LEVEL_1
+	ProfileDigest string
+	Profile       []byte // the sandbox profile, canonical JSON
+}
+
+// Backend is all that the server needs.
+type Backend interface {
+	Projects
+	Files
+	Evidence
+	Identity
+}
+
+// Options say how to serve.
+type Options struct {
+	// ExternalURL is how clients reach the server, without a path; it stands in
+	// pages and snippets. Its host is one of those that requests may name.
+	ExternalURL string
+	// SingleUser serves whoever reaches the port as the owner. It has to be set:
+	// there are no accounts yet.
+	SingleUser bool
+	// Version is shown at the foot of pages.
+	Version string
+	// Log receives failures of the server's own making; nil: slog.Default.
+	Log *slog.Logger
+}
+
+// Server answers requests.
+type Server struct {
+	backend Backend
+	opts    Options
+	hosts   map[string]bool // names that a request may use for us, without port
+	origin  string          // scheme and host of ExternalURL
+	cache   *cache
+	meta    *metadataCache
+	metrics metrics
+	handler http.Handler
+}
+
+// New makes a server. It is fault.Unsupported without SingleUser.
+func New(b Backend, o Options) (*Server, error) {
+	if !o.SingleUser {
+		return nil, fault.Advise(fault.Unsupported, "Start it with --single-user on your own machine.",
+			"serve: this version has no accounts, so it serves a single user only")
+	}
+	if o.ExternalURL == "" {
+		o.ExternalURL = "http://localhost:8420"
+	}
+	u, err := url.Parse(strings.TrimSuffix(o.ExternalURL, "/"))
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return nil, fault.New(fault.Usage, "serve: external URL %.200q: want http(s)://HOST[:PORT] and nothing behind it", o.ExternalURL)
+	}
+	o.ExternalURL = u.String()
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	s := &Server{backend: b, opts: o, origin: u.Scheme + "://" + u.Host,
+		hosts: map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true, strings.ToLower(u.Hostname()): true},
+		cache: newCache(b), meta: newMetadataCache()}
+	s.handler = s.guard(s.routes())
+	return s, nil
+}
+
+// ServeHTTP is http.Handler's.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// Listen opens addr, HOST:PORT, for Serve. The host must be a loopback address
+// (fault.Denied); a port that is in use is fault.Conflict with advice.
+func Listen(addr string) (net.Listener, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fault.New(fault.Usage, "listen on %.100q: want HOST:PORT, such as 127.0.0.1:8420", addr)
+	}
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil || !ip.IsLoopback() {
+		return nil, fault.Advise(fault.Denied, "Listen on 127.0.0.1 or ::1.",
+			"listen on %.100q: whoever reaches a single user's server is its owner, so it listens on the loopback interface only", addr)
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		return nil, fault.Advise(fault.Conflict, "Another program may have the port; choose one with --listen 127.0.0.1:PORT.",
+			"listen on %s: %w", addr, err)
+	}
+	return l, nil
+}
+
+// Serve answers requests from l until ctx ends, then lets those under way finish
+// for up to five seconds.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	hs := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      10 * time.Minute, // a large wheel over a slow line
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(s.opts.Log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- hs.Serve(l) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if err := hs.Shutdown(stop); err != nil {
+			hs.Close()
+		}
+		if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	}
+}
