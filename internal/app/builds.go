@@ -13,6 +13,9 @@ import (
 	"hallmark/internal/plan"
 	"hallmark/internal/policy"
 	"hallmark/internal/project"
+	"hallmark/internal/purl"
+	"hallmark/internal/record"
+	"hallmark/internal/status"
 	"hallmark/internal/store"
 )
 
@@ -142,11 +145,66 @@ func (a *App) fetchPublished(ctx context.Context, r *Report) (bool, error) {
 	return any, nil
 }
 
-// BuildOne makes a project-less plan of one requirement and runs it.
-func (a *App) BuildOne(ctx context.Context, requirement string, at time.Time) (*Solved, build.Result, error) {
+// BuiltRow is one package of a build that belongs to no project.
+type BuiltRow struct {
+	PURL    purl.PURL         `json:"purl"`
+	Asked   bool              `json:"asked"`  // it is what was asked for
+	Status  string            `json:"status"` // succeeded, failed, blocked, skipped
+	File    string            `json:"file,omitempty"`
+	Digest  digest.Digest     `json:"digest,omitempty"`
+	Outcome record.Comparison `json:"rebuild,omitempty"`
+	Message string            `json:"message,omitempty"` // why not
+}
+
+// BuildOne plans one requirement as of a time and builds it with its closure,
+// twice, signed like any other build.
+func (a *App) BuildOne(ctx context.Context, requirement string, at time.Time) ([]BuiltRow, error) {
 	s, err := a.solve(ctx, []string{requirement}, at, nil)
 	if err != nil {
-		return nil, build.Result{}, err
+		return nil, err
 	}
-	return s, build.Result{}, a.runPlan(ctx, s.Plan)
+	if err := a.runPlan(ctx, s.Plan); err != nil {
+		return nil, err
+	}
+	if err := a.attestBuilds(ctx, s); err != nil {
+		return nil, err
+	}
+	var rows []BuiltRow
+	for _, art := range s.Plan.Artifacts {
+		row := BuiltRow{PURL: art.PURL, Asked: art.Direct, Status: string(status.Skipped)}
+		for _, u := range s.Plan.Unplanned {
+			if u.PURL == art.PURL {
+				row.Message, row.Status = u.Message, string(status.Blocked)
+			}
+		}
+		if art.Step != "" {
+			if err := a.builtRow(ctx, art.Step, &row); err != nil {
+				return nil, err
+			}
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+func (a *App) builtRow(ctx context.Context, step digest.Digest, row *BuiltRow) error {
+	builds, err := (records{a}).Builds(ctx, step)
+	if err != nil {
+		return err
+	}
+	row.Status = string(status.Blocked)
+	if f := build.First(builds); f != nil {
+		row.Status = string(f.Outcome)
+		if f.Output != nil {
+			row.File, row.Digest = f.Output.File, f.Output.Digest
+		}
+		if f.Failure != nil {
+			row.Message = f.Failure.Message
+		}
+	}
+	results, err := (records{a}).Rebuilds(ctx, step)
+	if len(results) > 0 {
+		row.Outcome = results[len(results)-1].Outcome
+	}
+	return err
 }

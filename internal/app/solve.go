@@ -263,3 +263,17 @@ func (a *App) contradictions(ctx context.Context, p *plan.Plan) (map[string]pypi
 	}
 	return over, says, nil
 }
+
+// fetchSources brings every source of a plan into the store, by purl and digest.
+func (a *App) fetchSources(ctx context.Context, p *plan.Plan) error {
+	for i, src := range p.Sources {
+		a.progress.Step(i, len(p.Sources), "fetch "+src.File)
+		if src.PURL.Type() != "pypi" {
+			return fault.New(fault.Unsupported, "fetching %s: this version builds Python packages alone", src.PURL)
+		}
+		if err := a.fetch(ctx, src.PURL.Name(), pypi.File{Name: src.File, SHA256: src.Digest.Hex(), Size: src.Size}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

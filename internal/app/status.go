@@ -170,7 +170,7 @@ func (a *App) stepStatus(ctx context.Context, s *Solved, st plan.Step, check *ch
 	}
 	src, _ := s.Plan.SourceOf(st.Source())
 	for _, b := range builds {
-		sb := status.Build{Build: b, Trusted: a.trusts(b.Builder), Operator: a.KeyID()}
+		sb := status.StepBuild{Build: b, Trusted: a.trusts(b.Builder), Operator: a.KeyID()}
 		if b.Outcome == record.Succeeded && (b.Purpose == record.First || b.Purpose == record.Rebuild) {
 			if sb.Verified, err = a.verifiedBuild(ctx, st, src, b, check); err != nil {
 				return out, err

@@ -1,0 +1,574 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"hallmark/internal/app"
+	"hallmark/internal/digest"
+	"hallmark/internal/fault"
+	"hallmark/internal/policy"
+	"hallmark/internal/project"
+	"hallmark/internal/record"
+	"hallmark/internal/status"
+)
+
+// cli is the whole command line.
+type cli struct {
+	Global global `embed:""`
+
+	Init      initCmd      `cmd:"" help:"Make a project here."`
+	Install   installCmd   `cmd:"" help:"Add requirements: a new commit."`
+	Uninstall uninstallCmd `cmd:"" help:"Take requirements out: a new commit."`
+	Builds    buildsCmd    `cmd:"" help:"Solve, build what is missing, show the status."`
+	Status    statusCmd    `cmd:"" help:"Show the status from what is stored; a gate for CI."`
+	Build     buildCmd     `cmd:"" help:"Build one package and all that it is built with."`
+	Rebuild   rebuildCmd   `cmd:"" help:"Rerun an artifact's step and compare."`
+	Verify    verifyCmd    `cmd:"" help:"Check digests, signatures, log, policy and closure."`
+	Why       whyCmd       `cmd:"" help:"Say why an artifact is in its class."`
+	Export    exportCmd    `cmd:"" help:"Write evidence, plan or trusted root."`
+	Seed      seedCmd      `cmd:"" help:"Show the pinned binaries that the first build starts from."`
+	Serve     serveCmd     `cmd:"" help:"Serve pages, API, registry, evidence and log."`
+	Fsck      fsckCmd      `cmd:"" help:"Check database, blobs and log against one another."`
+}
+
+// timeFlag is a catalog time: RFC 3339, or "now".
+type timeFlag struct{ time.Time }
+
+// UnmarshalText reads the flag.
+func (t *timeFlag) UnmarshalText(b []byte) error {
+	if string(b) == "now" {
+		t.Time = time.Now()
+		return nil
+	}
+	v, err := time.Parse(time.RFC3339, string(b))
+	if err != nil {
+		return fmt.Errorf("%q: want a time such as 2026-10-01T00:00:00Z, or now", b)
+	}
+	t.Time = v
+	return nil
+}
+
+type initCmd struct {
+	Project string   `arg:"" optional:"" name:"ORG/PROJECT" help:"The project's name; default: local and the folder's name."`
+	AtTime  timeFlag `name:"at-time" help:"Catalog time: nothing published later is seen." default:"now" placeholder:"TIME"`
+}
+
+func (c *initCmd) Run(e *env) error {
+	a, err := e.open(true)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	cfg, err := a.Init(e.ctx, e.global.Dir, c.Project, c.AtTime.Time)
+	if err != nil {
+		return err
+	}
+	return e.print(map[string]string{"project": cfg.Project, "at_time": cfg.AtTime}, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "Made project %s with the catalog as of %s.\nNext: hallmark install REQ…, then hallmark builds\n", cfg.Project, cfg.AtTime)
+		return err
+	})
+}
+
+type installCmd struct {
+	Reqs   []string `arg:"" name:"REQ" help:"PEP 508 requirement, purl, or pypi:REQ."`
+	AtTime timeFlag `name:"at-time" help:"Move the catalog time." placeholder:"TIME"`
+}
+
+func (c *installCmd) Run(e *env) error {
+	return e.change(func(a *app.App) (digest.Digest, project.Commit, error) {
+		return a.Install(e.ctx, e.global.Dir, c.Reqs, c.AtTime.Time)
+	})
+}
+
+type uninstallCmd struct {
+	Names []string `arg:"" name:"REQ" help:"Packages by name."`
+}
+
+func (c *uninstallCmd) Run(e *env) error {
+	return e.change(func(a *app.App) (digest.Digest, project.Commit, error) {
+		return a.Uninstall(e.ctx, e.global.Dir, c.Names)
+	})
+}
+
+// change runs a change of the configuration and shows the commit.
+func (e *env) change(f func(*app.App) (digest.Digest, project.Commit, error)) error {
+	a, err := e.open(true)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	id, c, err := f(a)
+	if err != nil {
+		return err
+	}
+	return e.print(map[string]any{"commit": "commit:" + id.String(), "requirements": c.Requirements, "at_time": c.AtTime}, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "commit:%s\n  %s as of %s\nNext: hallmark builds\n", id, strings.Join(c.Requirements, ", "), c.AtTime)
+		return err
+	})
+}
+
+type buildsCmd struct {
+	Retry bool `help:"Run again what failed before."`
+	Jobs  int  `short:"j" help:"Builds at a time; default: one for each processor." placeholder:"N"`
+}
+
+func (c *buildsCmd) Run(e *env) error {
+	a, err := e.open(true, func(cfg *app.Config) { cfg.Retry, cfg.Workers = c.Retry, c.Jobs })
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	id, _, err := a.Sync(e.ctx, e.global.Dir)
+	if err != nil {
+		return err
+	}
+	r, err := a.Builds(e.ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := a.SaveLock(e.global.Dir, r); err != nil {
+		return err
+	}
+	return e.show(r.Document)
+}
+
+func (e *env) show(d status.Document) error {
+	return e.print(d, func(w io.Writer) error {
+		width, color := e.width()
+		return status.Render(w, d, width, color)
+	})
+}
+
+type statusCmd struct {
+	MinSecure    *int `name:"min-secure" help:"Say no (exit 3) below this percentage." placeholder:"N"`
+	NoNewUnknown bool `name:"no-new-unknown" help:"Say no (exit 3) if an artifact is of grade unknown that was not so in the parent commit."`
+}
+
+func (c *statusCmd) Run(e *env) error {
+	a, r, err := e.report(false)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	if err := e.show(r.Document); err != nil {
+		return err
+	}
+	if c.MinSecure != nil {
+		p := r.Document.Summary.PercentSecure
+		if p == nil || *p < *c.MinSecure {
+			return &gateError{exitDenied, fmt.Sprintf("%s secure, at least %d %% demanded", r.Document.Summary.Percent(), *c.MinSecure)}
+		}
+	}
+	if c.NoNewUnknown {
+		names, err := a.NewUnknown(e.ctx, r)
+		if err != nil {
+			return err
+		}
+		if len(names) > 0 {
+			return &gateError{exitDenied, "unknown since this commit: " + strings.Join(names, ", ")}
+		}
+	}
+	return nil
+}
+
+// report opens the data directory and gives the status of the project here.
+func (e *env) report(writer bool, more ...func(*app.Config)) (*app.App, *app.Report, error) {
+	c, err := project.Load(e.global.Dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := e.open(writer, more...)
+	if err != nil {
+		return nil, nil, err
+	}
+	id, _, err := a.Head(e.ctx, c.Project)
+	if err == nil {
+		var r *app.Report
+		if r, err = a.Status(e.ctx, id); err == nil {
+			return a, r, nil
+		}
+	}
+	a.Close()
+	return nil, nil, err
+}
+
+type buildCmd struct {
+	What   string   `arg:"" name:"PURL" help:"A package: pkg:pypi/NAME@VERSION, or a requirement."`
+	AtTime timeFlag `name:"at-time" help:"Catalog time." default:"now" placeholder:"TIME"`
+	Retry  bool     `help:"Run again what failed before."`
+}
+
+func (c *buildCmd) Run(e *env) error {
+	a, err := e.open(true, func(cfg *app.Config) { cfg.Retry = c.Retry })
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	rows, err := a.BuildOne(e.ctx, c.What, c.AtTime.Time)
+	if err != nil {
+		return err
+	}
+	failed := ""
+	err = e.print(rows, func(w io.Writer) error {
+		for _, r := range rows {
+			fmt.Fprintf(w, "%-10s %s %s\n", r.Status, r.PURL, r.File)
+			if r.Message != "" {
+				fmt.Fprintf(w, "           %s\n", r.Message)
+			}
+		}
+		return nil
+	})
+	for _, r := range rows {
+		if r.Asked && r.Status != string(record.Succeeded) {
+			failed = r.Message
+		}
+	}
+	if err == nil && failed != "" {
+		return &gateError{exitFailed, failed}
+	}
+	return err
+}
+
+type rebuildCmd struct {
+	Artifact string `arg:"" name:"ARTIFACT" help:"sha256:… (8 or more hex digits) or a purl."`
+	Plan     string `help:"Rerun a step of this plan, in an empty data directory too." type:"existingfile" placeholder:"FILE"`
+}
+
+func (c *rebuildCmd) Run(e *env) error {
+	var res *app.RebuildResult
+	if c.Plan != "" {
+		b, err := os.ReadFile(c.Plan)
+		if err != nil {
+			return err
+		}
+		a, err := e.open(true)
+		if err != nil {
+			return err
+		}
+		defer a.Close()
+		if res, err = a.RebuildPlan(e.ctx, b, c.Artifact); err != nil {
+			return err
+		}
+	} else {
+		a, r, err := e.report(true)
+		if err != nil {
+			return err
+		}
+		defer a.Close()
+		f, err := r.Find(c.Artifact)
+		if err != nil {
+			return err
+		}
+		if res, err = a.Rebuild(e.ctx, r, f); err != nil {
+			return err
+		}
+	}
+	if err := e.print(res, func(w io.Writer) error { return printRebuild(w, res) }); err != nil {
+		return err
+	}
+	switch res.Outcome {
+	case record.Identical:
+		return nil
+	case record.CouldNotBuild:
+		return &gateError{exitFailed, "the rebuild failed"}
+	}
+	return &gateError{exitUnverified, "the rebuild gave other bytes (" + string(res.Outcome) + ")"}
+}
+
+func printRebuild(w io.Writer, res *app.RebuildResult) error {
+	fmt.Fprintf(w, "%s: %s\n  %s\n  %s\n", res.PURL, res.Outcome, res.File, res.Digest)
+	for _, x := range res.Result.Axes {
+		how := "not varied: " + x.Cause
+		if x.Varied {
+			how = x.First + " / " + x.Second
+		}
+		fmt.Fprintf(w, "  %-16s %s\n", x.Name, how)
+	}
+	for _, d := range res.Result.Differences {
+		fmt.Fprintf(w, "  differs: %s (%s) %s\n", d.Path, d.What, d.Hint)
+		if d.First != "" || d.Second != "" {
+			fmt.Fprintf(w, "    first  %s\n    second %s\n", d.First, d.Second)
+		}
+	}
+	if f := res.Result.Failure; f != nil {
+		fmt.Fprintf(w, "  %s\n", f.Message)
+		for _, l := range f.Log {
+			fmt.Fprintf(w, "    %s\n", l)
+		}
+	}
+	return nil
+}
+
+type verifyCmd struct {
+	What    string `arg:"" name:"FILE|ARTIFACT|COMMIT" help:"A file (contains a / or exists), sha256:…, a purl, or commit:…; default: the project's newest commit." optional:""`
+	Offline bool   `help:"Go to no network; nothing here does."`
+}
+
+func (c *verifyCmd) Run(e *env) error {
+	a, r, err := e.report(false)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	var v *app.Verification
+	switch {
+	case c.What == "" || strings.HasPrefix(c.What, "commit:"):
+		if c.What != "" {
+			id, err := project.ParseCommitID(c.What)
+			if err != nil {
+				return err
+			}
+			if r, err = a.Status(e.ctx, id); err != nil {
+				return err
+			}
+		}
+		v, err = a.VerifyCommit(e.ctx, r)
+	case isFile(c.What):
+		v, err = a.VerifyFile(e.ctx, r, c.What)
+	default:
+		f, ferr := r.Find(c.What)
+		if ferr != nil {
+			return ferr
+		}
+		v, err = a.VerifyArtifact(e.ctx, r, f)
+	}
+	if err != nil {
+		return err
+	}
+	bad := 0
+	err = e.print(v, func(w io.Writer) error {
+		for _, k := range v.Checks {
+			if !k.OK {
+				fmt.Fprintf(w, "FAILED  %s %s: %s\n", k.Artifact, k.What, k.Detail)
+			}
+		}
+		return nil
+	})
+	for _, k := range v.Checks {
+		if !k.OK {
+			bad++
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if bad > 0 {
+		return &gateError{exitUnverified, fmt.Sprintf("%d of %d checks failed", bad, len(v.Checks))}
+	}
+	if !e.global.JSON {
+		fmt.Fprintf(e.out, "verified: %d checks passed\n", len(v.Checks))
+	}
+	return nil
+}
+
+func isFile(s string) bool {
+	if strings.Contains(s, "/") && !strings.HasPrefix(s, "pkg:") {
+		return true
+	}
+	st, err := os.Stat(s)
+	return err == nil && st.Mode().IsRegular()
+}
+
+type whyCmd struct {
+	Artifact string `arg:"" name:"ARTIFACT" help:"sha256:… or a purl."`
+}
+
+func (c *whyCmd) Run(e *env) error {
+	a, r, err := e.report(false)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	hops, err := r.Why(c.Artifact)
+	if err != nil {
+		return err
+	}
+	return e.print(hops, func(w io.Writer) error {
+		for i, h := range hops {
+			in := strings.Repeat("  ", i)
+			via := ""
+			if h.Via != "" {
+				via = h.Via + " "
+			}
+			fmt.Fprintf(w, "%s%s%s: %s\n", in, via, h.Artifact, h.Class)
+			for _, x := range h.Reasons {
+				fmt.Fprintf(w, "%s  %s: %s\n", in, x.Code, x.Message)
+			}
+		}
+		if len(hops) == 1 && hops[0].Class == policy.Secure {
+			fmt.Fprintf(w, "  It meets every condition of %s, and so does everything in its closure.\n", r.Policy.URI)
+		}
+		return nil
+	})
+}
+
+type exportCmd struct {
+	Evidence    exportEvidence    `cmd:"" help:"An artifact with all evidence about it."`
+	Plan        exportPlan        `cmd:"" help:"The project's plan."`
+	TrustedRoot exportTrustedRoot `cmd:"" name:"trusted-root" help:"The keys of log and time stamp, for stock verifiers."`
+}
+
+type exportEvidence struct {
+	Artifact string `arg:"" name:"ARTIFACT" help:"sha256:… or a purl."`
+	Output   string `short:"o" required:"" help:"Folder to write to." placeholder:"DIR"`
+}
+
+func (c *exportEvidence) Run(e *env) error {
+	a, r, err := e.report(false)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	f, err := r.Find(c.Artifact)
+	if err != nil {
+		return err
+	}
+	names, err := a.ExportEvidence(e.ctx, r, f, c.Output)
+	if err != nil {
+		return err
+	}
+	return e.print(names, func(w io.Writer) error {
+		for _, n := range names {
+			fmt.Fprintln(w, filepath.Join(c.Output, n))
+		}
+		return nil
+	})
+}
+
+// output is where an export of one document goes.
+type output struct {
+	Output string `short:"o" help:"File to write to; default: standard output." placeholder:"FILE"`
+}
+
+func (o output) write(e *env, b []byte) error {
+	if o.Output == "" || o.Output == "-" {
+		_, err := e.out.Write(b)
+		return err
+	}
+	return os.WriteFile(o.Output, b, 0o644)
+}
+
+type exportPlan struct {
+	output `embed:""`
+}
+
+func (c *exportPlan) Run(e *env) error {
+	a, r, err := e.report(false)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	_, b, err := r.Solved.Plan.Digest()
+	if err != nil {
+		return err
+	}
+	return c.write(e, b)
+}
+
+type exportTrustedRoot struct {
+	output `embed:""`
+}
+
+func (c *exportTrustedRoot) Run(e *env) error {
+	a, err := e.open(false)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	b, err := a.TrustedRoot()
+	if err != nil {
+		return err
+	}
+	return c.write(e, b)
+}
+
+type seedCmd struct {
+	List   seedList   `cmd:"" default:"1" help:"List the seed's packages with digests and bytes."`
+	Update seedUpdate `cmd:"" help:"Resolve a candidate from the machine's signed archive and show what differs."`
+}
+
+type seedList struct{}
+
+func (c *seedList) Run(e *env) error {
+	a, err := e.open(false)
+	if fault.Is(err, fault.NotFound) {
+		a, err = e.open(true)
+	}
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	s, err := a.Seed()
+	if err != nil {
+		return err
+	}
+	return e.print(s, func(w io.Writer) error {
+		for _, p := range s.Packages {
+			fmt.Fprintf(w, "sha256:%s %10d %s %s\n", p.SHA256, p.Size, p.Name, p.Version)
+		}
+		fmt.Fprintf(w, "%d packages, %d bytes", len(s.Packages), s.Fetched)
+		if s.Installed > 0 {
+			fmt.Fprintf(w, ", %d bytes unpacked", s.Installed)
+		}
+		_, err := fmt.Fprintf(w, "\nset %s (%s)\n", s.Digest, s.Suite)
+		return err
+	})
+}
+
+type seedUpdate struct {
+	Output string `short:"o" help:"Folder for candidate, diff and signed index." default:"seed-candidate" placeholder:"DIR"`
+}
+
+func (c *seedUpdate) Run(e *env) error {
+	pin, id, diff, ev, err := app.SeedUpdate(e.ctx)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.Output, 0o755); err != nil {
+		return err
+	}
+	for name, b := range map[string][]byte{"bookworm.json": pin, "diff.txt": []byte(diff.Text()), "InRelease": ev.InRelease, "Packages": ev.Packages} {
+		if err := os.WriteFile(filepath.Join(c.Output, name), b, 0o644); err != nil {
+			return err
+		}
+	}
+	return e.print(map[string]any{"candidate": id, "folder": c.Output, "diff": diff}, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "%scandidate %s in %s\nNothing that is built on it can be secure before a policy names its digest.\n", diff.Text(), id, c.Output)
+		return err
+	})
+}
+
+type fsckCmd struct{}
+
+func (c *fsckCmd) Run(e *env) error {
+	a, err := e.open(true)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	found, err := a.Fsck(e.ctx)
+	if err != nil {
+		return err
+	}
+	if found == nil {
+		found = []app.Damage{}
+	}
+	err = e.print(found, func(w io.Writer) error {
+		for _, d := range found {
+			fmt.Fprintf(w, "%s: %s\n", d.Where, d.Message)
+		}
+		if len(found) == 0 {
+			fmt.Fprintln(w, "clean")
+		}
+		return nil
+	})
+	if err == nil && len(found) > 0 {
+		return &gateError{exitUnverified, fmt.Sprintf("%d places are damaged", len(found))}
+	}
+	return err
+}

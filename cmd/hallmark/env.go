@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"golang.org/x/term"
+
+	"hallmark/internal/app"
+)
+
+// global are the flags that every command has.
+type global struct {
+	Data    string           `help:"Data directory: database, blobs, log and keys." env:"HALLMARK_DATA" default:"" placeholder:"DIR"`
+	Server  string           `help:"Work on a server instead of a data directory (not in this version)." env:"HALLMARK_SERVER" placeholder:"URL"`
+	JSON    bool             `name:"json" help:"One JSON document on standard output."`
+	Quiet   bool             `help:"No progress on standard error."`
+	Dir     string           `short:"C" help:"The project's folder." default:"." placeholder:"DIR"`
+	Runtime string           `help:"OCI runtime that runs the builds." env:"HALLMARK_RUNTIME" default:"runc" placeholder:"NAME"`
+	Version kong.VersionFlag `help:"Say the version."`
+}
+
+// env is what a command works with.
+type env struct {
+	ctx      context.Context
+	out, err io.Writer
+	global   *global
+	bar      *progress
+}
+
+// data gives the data directory: --data, else the folder for a user's data
+// (XDG Base Directory Specification).
+func (e *env) data() (string, error) {
+	if e.global.Data != "" {
+		return e.global.Data, nil
+	}
+	if d := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(d) {
+		return filepath.Join(d, "hallmark"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(home, ".local", "share", "hallmark"), nil
+}
+
+// open opens the data directory.
+func (e *env) open(writer bool, more ...func(*app.Config)) (*app.App, error) {
+	if e.global.Server != "" {
+		return nil, fmt.Errorf("--server: working on a server is not in this version; leave it out to work on a data directory")
+	}
+	dir, err := e.data()
+	if err != nil {
+		return nil, err
+	}
+	cfg := app.Config{Data: dir, Runtime: e.global.Runtime}
+	if !e.global.Quiet && writer {
+		e.bar = newProgress(e.err)
+		cfg.Progress = e.bar
+	}
+	for _, m := range more {
+		m(&cfg)
+	}
+	return app.Open(e.ctx, cfg, writer)
+}
+
+func (e *env) endProgress() {
+	if e.bar != nil {
+		e.bar.end()
+	}
+}
+
+// print writes v as JSON if --json was given, else calls text.
+func (e *env) print(v any, text func(w io.Writer) error) error {
+	e.endProgress()
+	if !e.global.JSON {
+		return text(e.out)
+	}
+	enc := json.NewEncoder(e.out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// width is how many columns the output has; color whether it may have colours.
+func (e *env) width() (width int, color bool) {
+	f, ok := e.out.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 100, false
+	}
+	w, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || w < 40 {
+		w = 80
+	}
+	return w, os.Getenv("NO_COLOR") == ""
+}
+
+// progress shows long work: one line that changes on a terminal, plain lines
+// elsewhere.
+type progress struct {
+	w    io.Writer
+	tty  bool
+	cols int
+
+	mu    sync.Mutex // guards what follows
+	stage string
+	began time.Time
+	shown bool      // a changing line is on the screen
+	last  time.Time // when a plain line was written
+	done  int
+}
+
+func newProgress(w io.Writer) *progress {
+	p := &progress{w: w, cols: 80, began: time.Now()}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		p.tty = true
+		if c, _, err := term.GetSize(int(f.Fd())); err == nil && c > 20 {
+			p.cols = c
+		}
+	}
+	return p
+}
+
+// Stage is app.Progress's.
+func (p *progress) Stage(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stage != name {
+		p.stage, p.began, p.done = name, time.Now(), 0
+	}
+}
+
+// Step is app.Progress's.
+func (p *progress) Step(done, total int, what string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	line := p.stage
+	if total > 0 {
+		line += fmt.Sprintf(" %d/%d", done, total)
+	}
+	line += " " + what + fmt.Sprintf(" (%s)", time.Since(p.began).Round(time.Second))
+	if p.tty {
+		if r := []rune(line); len(r) > p.cols-1 {
+			line = string(r[:p.cols-1])
+		}
+		fmt.Fprintf(p.w, "\r\x1b[2K%s", line)
+		p.shown = true
+		return
+	}
+	// Plain lines: what was finished, and a sign of life every few seconds.
+	if total > 0 && done > p.done || time.Since(p.last) > 5*time.Second {
+		p.done, p.last = max(done, p.done), time.Now()
+		fmt.Fprintln(p.w, line)
+	}
+}
+
+// Note is app.Progress's.
+func (p *progress) Note(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+	fmt.Fprintln(p.w, text)
+}
+
+func (p *progress) clear() {
+	if p.shown {
+		fmt.Fprint(p.w, "\r\x1b[2K")
+		p.shown = false
+	}
+}
+
+func (p *progress) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+}
+
+// versionText says which build of Hallmark this is.
+func versionText() string {
+	s := "hallmark " + version
+	if bi, ok := debug.ReadBuildInfo(); ok {
+		s += " (" + strings.TrimPrefix(bi.GoVersion, "go") + ")"
+	}
+	return s
+}
+
+// version is set by the build.
+var version = "0.1.0-dev"

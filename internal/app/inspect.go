@@ -1,0 +1,497 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"hallmark/internal/digest"
+	"hallmark/internal/evidence"
+	"hallmark/internal/fault"
+	"hallmark/internal/plan"
+	"hallmark/internal/policy"
+	"hallmark/internal/purl"
+	"hallmark/internal/record"
+	"hallmark/internal/status"
+	"hallmark/internal/store"
+)
+
+// Found is an artifact of a project's newest commit.
+type Found struct {
+	PURL   purl.PURL
+	Step   digest.Digest // empty: nothing that we built
+	File   string        // base name; empty if nothing is there
+	Digest digest.Digest // of the file that is served, or that was built
+}
+
+// Find looks an artifact up in a report: by purl, or by the first 8 or more hex
+// digits of a digest behind "sha256:". A purl without version finds the one
+// version that there is.
+func (r *Report) Find(name string) (Found, error) {
+	var all []Found
+	inClosure := map[digest.Digest]bool{}
+	for _, art := range r.Solved.Plan.Artifacts {
+		f := r.Input.Served[art.PURL]
+		all = append(all, Found{PURL: art.PURL, Step: art.Step, File: f.Name, Digest: f.Digest})
+		inClosure[art.Step] = true
+	}
+	for _, s := range r.Solved.Plan.Steps {
+		if out := firstOf(r.Input.Steps[s.ID]); !inClosure[s.ID] {
+			f := Found{PURL: s.PURL, Step: s.ID}
+			if out != nil {
+				f.File, f.Digest = out.File, out.Digest
+			}
+			all = append(all, f)
+		}
+	}
+	var match func(Found) bool
+	switch {
+	case strings.HasPrefix(name, digest.Prefix):
+		hex := strings.TrimPrefix(name, digest.Prefix)
+		if len(hex) < 8 || len(hex) > 64 || strings.Trim(hex, "0123456789abcdef") != "" {
+			return Found{}, fault.New(fault.Usage, "artifact %.100q: want sha256: and at least 8 hex digits", name)
+		}
+		match = func(f Found) bool { return f.Digest != "" && strings.HasPrefix(f.Digest.Hex(), hex) }
+	case purl.Is(name):
+		u, err := purl.Parse(name)
+		if err != nil {
+			return Found{}, fault.New(fault.Usage, "%w", err)
+		}
+		match = func(f Found) bool {
+			return f.PURL == u || u.Version() == "" && f.PURL.Type() == u.Type() && f.PURL.Name() == u.Name()
+		}
+	default:
+		match = func(f Found) bool { return f.PURL.Name() == strings.ToLower(name) }
+	}
+	var hits []Found
+	for _, f := range all {
+		if match(f) {
+			hits = append(hits, f)
+		}
+	}
+	switch len(hits) {
+	case 1:
+		return hits[0], nil
+	case 0:
+		return Found{}, fault.Advise(fault.NotFound, "hallmark status lists the artifacts by name; one that is not among them can be built with: hallmark build PURL",
+			"no artifact %.120q in %s", name, r.Document.Commit)
+	}
+	return Found{}, fault.New(fault.Usage, "artifact %.120q: %d artifacts fit (%s, %s …); give more of it", name, len(hits), hits[0].PURL, hits[1].PURL)
+}
+
+// Why gives the way from an artifact to what is missing.
+func (r *Report) Why(name string) ([]status.Hop, error) {
+	f, err := r.Find(name)
+	if err != nil {
+		return nil, err
+	}
+	return status.Why(r.Solved.Plan, r.Verdicts, f.PURL)
+}
+
+// Check is one thing that a verification looked at.
+type Check struct {
+	Artifact purl.PURL `json:"artifact,omitempty"`
+	What     string    `json:"what"`
+	OK       bool      `json:"ok"`
+	Detail   string    `json:"detail,omitempty"`
+}
+
+// Verification is all that a verification looked at.
+type Verification struct {
+	OK     bool    `json:"ok"`
+	Checks []Check `json:"checks"`
+}
+
+func (v *Verification) add(u purl.PURL, what string, err error) {
+	c := Check{Artifact: u, What: what, OK: err == nil}
+	if err != nil {
+		c.Detail = oneSentence(err)
+	}
+	v.Checks = append(v.Checks, c)
+	v.OK = v.OK && c.OK
+}
+
+// oneSentence is an error's text without line ends.
+func oneSentence(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+
+// VerifyArtifact checks one artifact: its bytes, the signatures about it, their
+// places in the log, the log itself, and that the policy calls it, and all of its
+// closure, secure.
+func (a *App) VerifyArtifact(ctx context.Context, r *Report, f Found) (*Verification, error) {
+	v := &Verification{OK: true}
+	if err := a.verifyLog(ctx, v); err != nil {
+		return nil, err
+	}
+	if err := a.verifyOne(ctx, r, f, v); err != nil {
+		return nil, err
+	}
+	v.add(f.PURL, "policy "+r.Policy.URI, secureError(r, f.PURL))
+	for _, d := range status.Closure(r.Solved.Plan, f.PURL) {
+		g, err := r.Find(string(d))
+		if err != nil {
+			v.add(d, "closure", err)
+			continue
+		}
+		if err := a.verifyOne(ctx, r, g, v); err != nil {
+			return nil, err
+		}
+		v.add(d, "closure", secureError(r, d))
+	}
+	return v, nil
+}
+
+func secureError(r *Report, u purl.PURL) error {
+	verdict, ok := r.Verdicts[u]
+	if !ok {
+		return errors.New("nothing is known of it")
+	}
+	if verdict.Class == policy.Secure {
+		return nil
+	}
+	if len(verdict.Reasons) == 0 {
+		return errors.New("it is community")
+	}
+	return fmt.Errorf("it is community: %s", verdict.Reasons[0].Message)
+}
+
+// VerifyCommit checks everything that is claimed about a commit: every artifact's
+// bytes and signatures, and that each signed verdict is the one that the evidence
+// gives. Community artifacts are no failure: nothing is claimed of them.
+func (a *App) VerifyCommit(ctx context.Context, r *Report) (*Verification, error) {
+	v := &Verification{OK: true}
+	if err := a.verifyLog(ctx, v); err != nil {
+		return nil, err
+	}
+	v.add("", "plan "+r.Solved.ID.Short()+" is whole", r.Solved.Plan.Check())
+	for u := range r.Verdicts {
+		f, err := r.Find(string(u))
+		if err != nil || f.Digest == "" {
+			continue
+		}
+		if err := a.verifyOne(ctx, r, f, v); err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
+}
+
+func (a *App) verifyLog(ctx context.Context, v *Verification) error {
+	size, err := evidence.CheckLog(ctx, a.path("log"), a.keys.Log.Public())
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	v.add("", fmt.Sprintf("log of %d entries agrees with its checkpoint", size), err)
+	return nil
+}
+
+// verifyOne checks an artifact's bytes and every signed statement about it.
+func (a *App) verifyOne(ctx context.Context, r *Report, f Found, v *Verification) error {
+	if f.Digest == "" {
+		v.add(f.PURL, "file", errors.New("there is none"))
+		return nil
+	}
+	v.add(f.PURL, "file "+f.File+" has digest "+f.Digest.Short(), a.Blobs.Check(f.Digest))
+	check, err := a.checker()
+	if err != nil {
+		return err
+	}
+	rows, err := a.Store.EvidenceHistory(ctx, f.Digest)
+	if err != nil {
+		return err
+	}
+	var summary bool
+	for _, row := range rows {
+		if row.Name == vsaDSSEFile || row.Step != f.Step {
+			continue
+		}
+		what := fmt.Sprintf("%s: signature, log entry, time stamp", row.Name)
+		b, err := a.Blobs.ReadAll(row.Blob, maxDocument)
+		if err != nil {
+			v.add(f.PURL, what, err)
+			continue
+		}
+		vf, err := check.v.Verify(b, f.Digest, row.PredicateType)
+		if err == nil {
+			err = evidence.CheckConsistency(ctx, a.path("log"), a.keys.Log.Public(), vf)
+		}
+		v.add(f.PURL, what, err)
+		summary = summary || row.PredicateType == evidence.TypeVSA
+	}
+	if !summary {
+		v.add(f.PURL, "verification summary", errors.New("there is none; run hallmark builds"))
+	}
+	// Each build that counts must be signed exactly as it is recorded.
+	for _, b := range r.Input.Steps[f.Step].Builds {
+		if b.Outcome == record.Succeeded && (b.Purpose == record.First || b.Purpose == record.Rebuild) && b.Output.Digest == f.Digest {
+			var err error
+			if !b.Verified {
+				err = errors.New("no verified provenance says what the record says")
+			}
+			v.add(f.PURL, fmt.Sprintf("%s build %s is signed as it is recorded", b.Purpose, b.ID[:8]), err)
+		}
+	}
+	return nil
+}
+
+// VerifyFile checks a file that lies somewhere: whether it is an artifact of the
+// report, and then that artifact.
+func (a *App) VerifyFile(ctx context.Context, r *Report, path string) (*Verification, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fault.New(fault.NotFound, "verify: %w", err)
+	}
+	defer f.Close()
+	d, _, err := digest.FromReader(f)
+	if err != nil {
+		return nil, err
+	}
+	found, err := r.Find(d.String())
+	if err != nil {
+		v := &Verification{}
+		v.add("", "file "+filepath.Base(path)+" is an artifact of the project", fmt.Errorf("no artifact of %s has its digest %s", r.Document.Commit, d))
+		return v, nil
+	}
+	return a.VerifyArtifact(ctx, r, found)
+}
+
+// ExportEvidence writes an artifact and all evidence about it into dir, which is
+// made if it is not there, and gives the names of the files.
+func (a *App) ExportEvidence(ctx context.Context, r *Report, f Found, dir string) ([]string, error) {
+	if f.Digest == "" {
+		return nil, fault.New(fault.NotFound, "export evidence: there is no file for %s", f.PURL)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	rows, err := a.Store.EvidenceHistory(ctx, f.Digest)
+	if err != nil {
+		return nil, err
+	}
+	newest := map[string]store.Evidence{}
+	for _, row := range rows {
+		if row.Step == f.Step {
+			newest[row.Name] = row
+		}
+	}
+	var names []string
+	write := func(name string, b []byte) error {
+		names = append(names, name)
+		return os.WriteFile(filepath.Join(dir, name), b, 0o644)
+	}
+	file, err := a.Blobs.ReadAll(f.Digest, maxSource)
+	if err != nil {
+		return nil, err
+	}
+	if err := write(f.File, file); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{provenanceFile, rebuildFile, vsaFile, vsaDSSEFile} {
+		row, ok := newest[name]
+		if !ok {
+			continue
+		}
+		b, err := a.Blobs.ReadAll(row.Blob, maxDocument)
+		if err != nil {
+			return nil, err
+		}
+		if err := write(name, b); err != nil {
+			return nil, err
+		}
+	}
+	root, err := a.TrustedRoot()
+	if err != nil {
+		return nil, err
+	}
+	in := evidence.ReadmeInput{File: f.File, Digest: f.Digest, PURL: f.PURL, Secure: r.Verdicts[f.PURL].Class == policy.Secure,
+		Policy: r.Policy.URI, Verifier: a.VerifierID(), Level: evidence.LevelBuild1, KeyID: a.KeyID(), Exported: time.Now()}
+	_, in.Rebuild = newest[rebuildFile]
+	if _, ok := newest[provenanceFile]; ok {
+		in.Builder = a.BuilderID()
+	}
+	readme, err := evidence.README(in)
+	if err != nil {
+		return nil, err
+	}
+	return names, errors.Join(write(publicKeyFile, a.PublicKey()), write(trustedRootName, root), write("README", readme))
+}
+
+// RebuildResult is what a rebuild came to.
+type RebuildResult struct {
+	PURL    purl.PURL            `json:"purl"`
+	Step    digest.Digest        `json:"step"`
+	File    string               `json:"file"`
+	Digest  digest.Digest        `json:"digest"` // of the first build
+	Outcome record.Comparison    `json:"outcome"`
+	Result  record.RebuildResult `json:"result"`
+}
+
+// Rebuild reruns an artifact's step and compares.
+func (a *App) Rebuild(ctx context.Context, r *Report, f Found) (*RebuildResult, error) {
+	if f.Step == "" {
+		return nil, fault.New(fault.Conflict, "rebuild %s: nothing here built it, so there is no step to rerun", f.PURL)
+	}
+	out, err := a.rebuild(ctx, r.Solved.Plan, f.Step)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := a.conclude(ctx, r.CommitID, r.Commit, r.Solved); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (a *App) rebuild(ctx context.Context, p *plan.Plan, step digest.Digest) (*RebuildResult, error) {
+	e, err := a.Engine()
+	if err != nil {
+		return nil, err
+	}
+	a.progress.Stage("rebuild")
+	res, err := e.Rebuild(ctx, p, step)
+	if err != nil {
+		return nil, err
+	}
+	st, _ := p.Step(step)
+	out := &RebuildResult{PURL: st.PURL, Step: step, Outcome: res.Outcome, Digest: res.FirstDigest, Result: res}
+	builds, err := (records{a}).Builds(ctx, step)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range builds {
+		if b.ID == res.First {
+			out.File = b.Output.File
+		}
+	}
+	return out, nil
+}
+
+// RebuildPlan reruns a step of a plan that comes from somewhere else: sources are
+// fetched by purl and digest from the machine's index, and what the step is built
+// with is built first. name is a purl of the plan; want, if not empty, is the
+// digest that must come out.
+func (a *App) RebuildPlan(ctx context.Context, doc []byte, name string) (*RebuildResult, error) {
+	p, err := plan.Parse(doc)
+	if err != nil {
+		return nil, fault.New(fault.Hostile, "rebuild: %w", err)
+	}
+	if p.Seed.Digest != a.pinID {
+		return nil, fault.Advise(fault.Unsupported, "Use the version of Hallmark that made the plan.",
+			"rebuild: the plan's seed is %s, this version has %s", p.Seed.Digest.Short(), a.pinID.Short())
+	}
+	if profile, _ := a.runner.Profile(); len(p.Steps) > 0 && p.Steps[0].Env.Profile != profile {
+		return nil, fault.Advise(fault.Unsupported, "Use the version of Hallmark that made the plan.",
+			"rebuild: the plan's sandbox profile is not this version's")
+	}
+	if err := a.runner.Check(ctx); err != nil {
+		return nil, err
+	}
+	var step *plan.Step
+	for i, s := range p.Steps {
+		if string(s.PURL) == name || s.PURL.Name() == name || purl.Is(name) && strings.HasPrefix(string(s.PURL), name+"@") {
+			step = &p.Steps[i]
+		}
+	}
+	if step == nil {
+		return nil, fault.New(fault.NotFound, "rebuild: the plan has no step that makes %.120q", name)
+	}
+	part := p.Closure(step.ID)
+	if err := a.fetchSources(ctx, part); err != nil {
+		return nil, err
+	}
+	if err := a.keepPlan(ctx, part); err != nil {
+		return nil, err
+	}
+	out, err := a.rebuild(ctx, part, step.ID)
+	if err != nil {
+		return nil, err
+	}
+	return out, a.attestBuilds(ctx, &Solved{Plan: part, ID: digest.FromBytes(doc)})
+}
+
+// VerifierID is the verifier.id of the summaries that are made here.
+func (a *App) VerifierID() string {
+	return strings.TrimSuffix(a.cfg.ExternalURL, "/") + "/verifier/" + a.KeyID()
+}
+
+// Damage is one thing that fsck found.
+type Damage struct {
+	Where   string `json:"where"`
+	Message string `json:"message"`
+}
+
+// Fsck checks database, blobs, log and evidence against one another.
+func (a *App) Fsck(ctx context.Context) ([]Damage, error) {
+	var out []Damage
+	found, err := a.Store.Check(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range found {
+		out = append(out, Damage{f.Table + " " + f.Row, f.Message})
+	}
+	a.progress.Stage("check blobs")
+	n := 0
+	err = a.Blobs.Walk(func(d digest.Digest, _ int64) error {
+		if n++; n%50 == 0 {
+			a.progress.Step(n, 0, d.Short())
+		}
+		if err := a.Blobs.Check(d); err != nil {
+			out = append(out, Damage{"blob " + d.String(), oneSentence(err)})
+		}
+		return ctx.Err()
+	})
+	if fault.Is(err, fault.Corrupt) {
+		out = append(out, Damage{"blobs", oneSentence(err)})
+	} else if err != nil {
+		return nil, err
+	}
+	if _, err := evidence.CheckLog(ctx, a.path("log"), a.keys.Log.Public()); err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		out = append(out, Damage{"log", oneSentence(err)})
+	}
+	more, err := a.fsckEvidence(ctx)
+	return append(out, more...), err
+}
+
+// fsckEvidence verifies every stored bundle and that the log holds its entry.
+func (a *App) fsckEvidence(ctx context.Context) ([]Damage, error) {
+	check, err := a.checker()
+	if err != nil {
+		return nil, err
+	}
+	rows, err := a.Store.AllEvidence(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []Damage
+	a.progress.Stage("check evidence")
+	for i, row := range rows {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		a.progress.Step(i+1, len(rows), row.Name)
+		if row.Name == vsaDSSEFile {
+			continue
+		}
+		b, err := a.Blobs.ReadAll(row.Blob, maxDocument)
+		if err != nil {
+			continue // named already
+		}
+		v, err := check.v.Verify(b, row.Subject, row.PredicateType)
+		if err == nil {
+			err = evidence.CheckConsistency(ctx, a.path("log"), a.keys.Log.Public(), v)
+		}
+		if err == nil && row.LogIndex != nil && *row.LogIndex != v.LogIndex {
+			err = fmt.Errorf("its row says log entry %d, the bundle says %d", *row.LogIndex, v.LogIndex)
+		}
+		if err != nil {
+			out = append(out, Damage{"evidence " + row.Subject.Short() + "/" + row.Name, oneSentence(err)})
+		}
+	}
+	return out, nil
+}

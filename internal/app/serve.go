@@ -1,0 +1,155 @@
+package app
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"sort"
+
+	"hallmark/internal/digest"
+	"hallmark/internal/evidence"
+	"hallmark/internal/fault"
+	"hallmark/internal/policy"
+	"hallmark/internal/project"
+	"hallmark/internal/server"
+	"hallmark/internal/status"
+)
+
+// Backend is the data directory as the server sees it: for reading.
+type Backend struct{ a *App }
+
+var _ server.Backend = Backend{}
+
+// Backend gives the server's view.
+func (a *App) Backend() Backend { return Backend{a} }
+
+// Projects is server.Projects's.
+func (b Backend) Projects(ctx context.Context) ([]string, error) {
+	rows, err := b.a.Store.Projects(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, r := range rows {
+		names = append(names, r.Org+"/"+r.Name)
+	}
+	sort.Strings(names)
+	return names, nil
+}
+
+// Project is server.Projects's.
+func (b Backend) Project(ctx context.Context, org, name string) (*server.Project, error) {
+	id, c, err := b.a.Head(ctx, org+"/"+name)
+	if err != nil {
+		return nil, err
+	}
+	r, err := b.a.Status(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	p := &server.Project{Document: r.Document, Policy: r.Policy, PolicyDigest: r.PolicyID, Requirements: c.Requirements,
+		AtTime: c.AtTime, Message: c.Message}
+	if row, err := b.a.Store.Commit(ctx, id); err == nil {
+		p.Created = row.Created
+	}
+	return p, nil
+}
+
+// Open is server.Files's.
+func (b Backend) Open(_ context.Context, d digest.Digest) (server.File, error) {
+	f, err := b.a.Blobs.Open(d)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Evidence is server.Evidence's.
+func (b Backend) Evidence(ctx context.Context, subject digest.Digest) ([]server.EvidenceFile, error) {
+	rows, err := b.a.Store.Evidence(ctx, subject)
+	if err != nil {
+		return nil, err
+	}
+	out := []server.EvidenceFile{}
+	for _, r := range rows {
+		out = append(out, server.EvidenceFile{Name: r.Name, PredicateType: r.PredicateType, Digest: r.Blob, LogIndex: r.LogIndex, Created: r.Created})
+	}
+	return out, nil
+}
+
+// EvidenceFile is server.Evidence's.
+func (b Backend) EvidenceFile(ctx context.Context, subject digest.Digest, name string) ([]byte, error) {
+	row, err := b.a.Store.EvidenceFile(ctx, subject, name)
+	if err != nil {
+		return nil, err
+	}
+	return b.a.Blobs.ReadAll(row.Blob, maxDocument)
+}
+
+// TrustedRoot is server.Evidence's.
+func (b Backend) TrustedRoot(context.Context) ([]byte, error) { return b.a.TrustedRoot() }
+
+// Log is server.Evidence's.
+func (b Backend) Log() http.Handler { return evidence.LogHandler(b.a.path("log")) }
+
+// Builder is server.Identity's.
+func (b Backend) Builder(_ context.Context, key, mode string) (server.Builder, error) {
+	if key != b.a.KeyID() || mode != Mode {
+		return server.Builder{}, fault.New(fault.NotFound, "there is no builder %.40q/%.40q here", key, mode)
+	}
+	d, doc := b.a.runner.Profile()
+	return server.Builder{ID: b.a.BuilderID(), PublicKey: b.a.PublicKey(), Level: evidence.LevelBuild1, ProfileDigest: d, Profile: doc}, nil
+}
+
+// PublicKey is server.Identity's.
+func (b Backend) PublicKey(_ context.Context, key string) ([]byte, error) {
+	if key != b.a.KeyID() {
+		return nil, fault.New(fault.NotFound, "there is no key %.40q here", key)
+	}
+	return b.a.PublicKey(), nil
+}
+
+// ExternalURL is the base of builder and verifier ids.
+func (a *App) ExternalURL() string { return a.cfg.ExternalURL }
+
+// NewUnknown names the artifacts of grade unknown that were not so in the commit
+// before. A parent that was never solved says nothing, so every unknown one is
+// new then.
+func (a *App) NewUnknown(ctx context.Context, r *Report) ([]string, error) {
+	old := map[string]bool{}
+	if r.Commit.Parent != "" {
+		id, err := project.ParseCommitID(r.Commit.Parent)
+		if err != nil {
+			return nil, err
+		}
+		p, err := a.Status(ctx, id)
+		switch {
+		case err == nil:
+			for _, n := range unknown(p.Document) {
+				old[n] = true
+			}
+		case !fault.Is(err, fault.Conflict):
+			return nil, err
+		}
+	}
+	var out []string
+	for _, n := range unknown(r.Document) {
+		if !old[n] {
+			out = append(out, n)
+		}
+	}
+	return out, nil
+}
+
+func unknown(d status.Document) []string {
+	var out []string
+	for _, row := range d.Artifacts {
+		if row.Grade != nil && *row.Grade == policy.Unknown {
+			out = append(out, string(row.PURL))
+		}
+	}
+	return out
+}
+
+// LogReady tells whether there is a log to serve yet.
+func (a *App) LogReady() bool { _, err := os.Stat(a.path("log", "checkpoint")); return err == nil }
