@@ -149,6 +149,11 @@ func (a *Authority) AttestAll(ctx context.Context, statements []Statement) ([]Si
 	if len(statements) == 0 {
 		return nil, nil
 	}
+	if now := a.now(); now.Before(a.keys.Leaf.NotBefore) || now.After(a.keys.Leaf.NotAfter) {
+		return nil, fault.Advise(fault.Unsupported, "Set the clock right; if it is right, the keys have come to their end.",
+			"time-stamp statements: the clock says %s, but the time stamp's certificate is valid from %s to %s",
+			stampTime(now), stampTime(a.keys.Leaf.NotBefore), stampTime(a.keys.Leaf.NotAfter))
+	}
 	type work struct {
 		payload, sig, entry []byte
 	}

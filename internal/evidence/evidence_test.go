@@ -216,6 +216,36 @@ func TestExternalURL(t *testing.T) {
 	}
 }
 
+func TestClockOutsideOfTheCertificate(t *testing.T) {
+	dir := t.TempDir()
+	ks, err := keys.Open(filepath.Join(dir, "keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := ks.Leaf.NotBefore.Add(-time.Second)
+	a, err := evidence.Open(context.Background(), evidence.Config{Dir: filepath.Join(dir, "log"), Keys: ks, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if _, err := a.AttestAll(context.Background(), []evidence.Statement{note("a", nil)}); !fault.Is(err, fault.Unsupported) {
+		t.Errorf("clock before the certificate: %v", err)
+	}
+	now = ks.Leaf.NotAfter.Add(-time.Minute)
+	signed, err := a.AttestAll(context.Background(), []evidence.Statement{note("a", nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr, err := a.TrustedRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := evidence.Verify(signed[0].Bundle, evidence.Trust{TrustedRoot: tr, PublicKey: a.PublicKey()}, digest.FromBytes(nil), "urn:hallmark:test:v1")
+	if err != nil || !v.Time.Equal(now.Truncate(time.Second)) {
+		t.Errorf("stamped %v, want %v: %v", v, now, err)
+	}
+}
+
 // TestStockTools is the point of it all: programs that others wrote accept the
 // evidence, and refuse it for another file, key or log, with no network at all.
 func TestStockTools(t *testing.T) {

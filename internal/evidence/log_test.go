@@ -304,3 +304,30 @@ func TestLogHandler(t *testing.T) {
 		t.Errorf("entries by a tlog-tiles client: %d, %v", len(b.Entries), err)
 	}
 }
+
+// FuzzLogHandler asks for foreign paths: only what a log has to offer is given.
+func FuzzLogHandler(f *testing.F) {
+	dir := f.TempDir()
+	for name, content := range map[string]string{"checkpoint": "public", "tile/0/000": "public", ".lock": "secret", ".state/treeState": "secret", "tile/secret": "secret"} {
+		p := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			f.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(content), 0o644); err != nil {
+			f.Fatal(err)
+		}
+	}
+	h := evidence.LogHandler(dir)
+	for _, s := range []string{"/checkpoint", "/tile/0/000", "/.lock", "/../x", "/tile/0/x001/../000", "//checkpoint", "/tile/secret"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.URL.Path = path
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != http.StatusNotFound && w.Body.String() != "public" {
+			t.Errorf("%q: %d %q", path, w.Code, w.Body)
+		}
+	})
+}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/digitorus/timestamp"
@@ -259,6 +260,9 @@ func (v *Verifier) checkLog(b *bundle.Bundle, out *Verified) error {
 	if err != nil {
 		return fault.New(fault.Unverified, "log: the checkpoint is not signed by the log: %w", err)
 	}
+	if err := strictNote(p.GetCheckpoint().GetEnvelope()); err != nil {
+		return fault.New(fault.Unverified, "log: the checkpoint is malformed: %w", err)
+	}
 	// The proof was checked for the entry as it must be; the body that the
 	// bundle shows has to be that entry.
 	if err := rekorverify.VerifyInclusionProof(entry, cp); err != nil {
@@ -273,6 +277,26 @@ func (v *Verifier) checkLog(b *bundle.Bundle, out *Verified) error {
 		return fault.New(fault.Unverified, "log: the entry is of kind %.40q, not %s %s", entry.GetKindVersion().GetKind(), entryKind, entryVer)
 	}
 	out.LogOrigin, out.LogIndex, out.TreeSize, out.RootHash = cp.Origin, entry.GetLogIndex(), cp.Size, cp.Hash
+	return nil
+}
+
+// strictNote demands that the signatures of a signed note are spelled as base64
+// demands: readers pass over unused bits at its end, so that one signature
+// would have several spellings.
+func strictNote(envelope string) error {
+	_, sigs, ok := strings.Cut(envelope, "\n\n")
+	if !ok {
+		return errors.New("no signatures")
+	}
+	for line := range strings.Lines(sigs) {
+		f := strings.Fields(line)
+		if len(f) != 3 {
+			return fmt.Errorf("signature line of %d words", len(f))
+		}
+		if _, err := base64.StdEncoding.Strict().DecodeString(f[2]); err != nil {
+			return fmt.Errorf("signature: %w", err)
+		}
+	}
 	return nil
 }
 
