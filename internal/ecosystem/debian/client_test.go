@@ -119,6 +119,35 @@ func TestClient(t *testing.T) {
 	}
 }
 
+func TestUpdateAndCheckEvidence(t *testing.T) {
+	ctx := context.Background()
+	_, c := upstream(t, makeDeb("aa", "1", ".gz"), makeDeb("bb", "1", ".gz"))
+	old, ev, err := c.Resolve(ctx, rootsOf("aa"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cand, err := c.Update(ctx, rootsOf("aa", "bb"), old)
+	if err != nil || len(cand.Diff.Changes) != 1 || cand.Diff.Changes[0].Name != "bb" || cand.Diff.Changes[0].Old != nil {
+		t.Fatalf("%+v, %v", cand.Diff, err)
+	}
+	if p, err := ParsePin(cand.JSON); err != nil || len(p.Packages) != 2 {
+		t.Error(err)
+	}
+	if err := c.CheckEvidence(old, ev, rootsOf("aa")); err != nil {
+		t.Error(err)
+	}
+	if err := c.CheckEvidence(old, ev, rootsOf("aa", "bb")); !fault.Is(err, fault.Unverified) {
+		t.Errorf("other roots: %v", err)
+	}
+	if err := c.CheckEvidence(old, Evidence{ev.InRelease, ev.Packages[1:]}, rootsOf("aa")); !fault.Is(err, fault.Unverified) {
+		t.Errorf("other index: %v", err)
+	}
+	old.Release.InRelease = digest.FromBytes(nil)
+	if err := c.CheckEvidence(old, ev, rootsOf("aa")); !fault.Is(err, fault.Unverified) {
+		t.Errorf("other InRelease: %v", err)
+	}
+}
+
 func TestClientRefuses(t *testing.T) {
 	ctx := context.Background()
 	deb := makeDeb("aa", "1", ".gz", file("./a", "x"))

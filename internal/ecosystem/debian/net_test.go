@@ -98,6 +98,9 @@ func TestResolveForReal(t *testing.T) {
 	if len(ev.InRelease) == 0 || len(ev.Packages) == 0 {
 		t.Fatal("no evidence")
 	}
+	if err := c.CheckEvidence(pin, ev, roots(t)); err != nil {
+		t.Error(err)
+	}
 	if *update {
 		if err := os.WriteFile("../../../seed/bookworm.json", b, 0o644); err != nil {
 			t.Fatal(err)

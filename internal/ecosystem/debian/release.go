@@ -282,3 +282,12 @@ func releaseTime(s string) (time.Time, error) {
 	}
 	return time.Time{}, fmt.Errorf("%.80q is not a time (RFC 2822, UTC)", s)
 }
+
+// parseRFC3339 reads a time as a pin writes it.
+func parseRFC3339(s string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("time %.80q: %w", s, err)
+	}
+	return t, nil
+}

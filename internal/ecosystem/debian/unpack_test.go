@@ -280,9 +280,14 @@ func FuzzDeb(f *testing.F) {
 	for _, d := range small() {
 		f.Add(d.bytes)
 	}
+	f.Add(makeTar(dir("./bin/"), file("./bin/a", "x"), symlink("./b", "../c"), tarEntry{name: "./d", kind: tar.TypeLink, link: "./bin/a"}))
 	parent := f.TempDir()
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d := makeDeb("aa", "1", "")
+		if !bytes.HasPrefix(b, []byte("!<")) { // else the whole package, and here its data archive
+			b = makeAr(member{"debian-binary", []byte("2.0\n")},
+				member{"control.tar", makeTar(file("control", "Package: aa\nVersion: 1\nArchitecture: amd64\n"))}, member{"data.tar", b})
+		}
 		d.bytes, d.Size, d.SHA256 = b, int64(len(b)), digest.FromBytes(b).Hex()
 		pin, open := pinOf(d)
 		dir, err := os.MkdirTemp(parent, "f")
