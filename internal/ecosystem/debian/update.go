@@ -3,6 +3,7 @@ package debian
 import (
 	"context"
 	"errors"
+	"time"
 
 	"hallmark/internal/fault"
 )
@@ -59,6 +60,12 @@ func checkEvidence(pin Pin, ev Evidence, roots Roots, keys *Keyring) error {
 	at, err := parseRFC3339(pin.Release.Date)
 	if err != nil {
 		return err
+	}
+	// An archive dates its index first and signs it afterwards, by hand where it
+	// is a release: some hours later. Two days are allowed, never past its end.
+	at = at.Add(48 * time.Hour)
+	if until, err := parseRFC3339(pin.Release.ValidUntil); err == nil && until.Before(at) {
+		at = until
 	}
 	again, err := ResolveFrom(ev, roots, keys, at)
 	if err != nil {
