@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"encoding/json"
 	"fmt"
@@ -265,6 +266,8 @@ func policyName(uri string) string {
 
 var anchorRE = regexp.MustCompile(`[^A-Za-z0-9@._/+!-]`)
 
+var builderRE = regexp.MustCompile(`^/builder/([0-9a-f]{16})/([a-z0-9-]{1,40})$`)
+
 func anchor(r status.Row) string {
 	return anchorRE.ReplaceAllString(strings.TrimPrefix(string(r.PURL), "pkg:"), "_")
 }
@@ -283,10 +286,10 @@ func (s *Server) project(w http.ResponseWriter, r *http.Request) {
 		s.failPage(w, r, err)
 		return
 	}
-	s.render(w, r, http.StatusOK, "project", p.Document.Project, s.projectView(p, readFilter(r.URL.Query())))
+	s.render(w, r, http.StatusOK, "project", p.Document.Project, s.projectView(r.Context(), p, readFilter(r.URL.Query())))
 }
 
-func (s *Server) projectView(p *Project, f filter) projectView {
+func (s *Server) projectView(ctx context.Context, p *Project, f filter) projectView {
 	doc := p.Document
 	v := projectView{Project: p, Name: doc.Project, Summary: doc.Summary, Pie: newPie(doc.Summary), PolicyName: policyName(doc.Policy),
 		Filter: f, IndexURL: s.opts.ExternalURL + "/r/" + doc.Project + "/pypi/simple/", Host: s.opts.ExternalURL,
@@ -313,7 +316,7 @@ func (s *Server) projectView(p *Project, f filter) projectView {
 		if row.Status == status.Queued || row.Status == status.Running {
 			v.Work++
 		}
-		rv := s.rowView(p, row, anchors)
+		rv := s.rowView(ctx, p, row, anchors)
 		if v.Example == nil && secure(row) && rv.Download != "" {
 			v.Example = &rv
 		}
@@ -344,7 +347,7 @@ func shorten(commit string) string {
 	return commit
 }
 
-func (s *Server) rowView(p *Project, row status.Row, anchors map[string]string) rowView {
+func (s *Server) rowView(ctx context.Context, p *Project, row status.Row, anchors map[string]string) rowView {
 	rv := rowView{Row: row, Anchor: anchors[string(row.PURL)], Name: row.PURL.Name(), Version: row.PURL.Version()}
 	if row.Digest != nil {
 		rv.Evidence = "/evidence/" + row.Digest.Hex()
@@ -353,9 +356,14 @@ func (s *Server) rowView(p *Project, row status.Row, anchors map[string]string) 
 		}
 	}
 	if row.Builder != nil {
-		// A builder id of ours answers here; another's is shown, not linked.
-		if path, ok := strings.CutPrefix(*row.Builder, s.opts.ExternalURL+"/builder/"); ok {
-			rv.Builder = "/builder/" + path
+		// A builder id of ours answers here, whatever name we had when it was
+		// made; another's is shown, not linked.
+		if u, err := url.Parse(*row.Builder); err == nil {
+			if m := builderRE.FindStringSubmatch(u.Path); m != nil {
+				if _, err := s.backend.Builder(ctx, m[1], m[2]); err == nil {
+					rv.Builder = u.Path
+				}
+			}
 		}
 	}
 	for _, x := range row.Reasons {

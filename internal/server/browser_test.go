@@ -1,0 +1,209 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+
+	"hallmark/internal/status"
+)
+
+var shots = flag.String("shots", "", "folder to write screenshots of the pages to")
+
+// browser starts a browser with a profile of its own.
+func browser(t *testing.T) context.Context {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs a browser")
+	}
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Fatal("the test needs chromium (Debian package chromium)")
+	}
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.NoFirstRun,
+	)
+	ctx, cancel := chromedp.NewExecAllocator(context.Background(), opts...)
+	t.Cleanup(cancel)
+	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// TestPageSaysWhatTheDocumentSays reads the numbers and rows off the page in a
+// browser and compares them with the API's document.
+func TestPageSaysWhatTheDocumentSays(t *testing.T) {
+	ctx := browser(t)
+	ts := serve(t, sample(t))
+	res, err := http.Get(ts.URL + "/api/v1/projects/acme/web/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(res.Body)
+	res.Body.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc status.Document
+	if err := json.Unmarshal(b, &doc); err != nil {
+		t.Fatal(err)
+	}
+	type bodyRow struct{ PURL, Class, Text string }
+	// Small holds targets below 24 pixels that are not inline in a sentence
+	// (WCAG 2.2, 2.5.8).
+	type reading struct {
+		Percent, Secure, Community, All, Pie, PieLabel, Position string
+		Wide                                                     bool
+		Rows                                                     []bodyRow
+		Small                                                    []string
+	}
+	if err := chromedp.Do(ctx, chromedp.Navigate(ts.URL+"/acme/web")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := chromedp.Run(ctx, chromedp.Evaluate[reading](`(() => {
+		const $ = s => document.querySelector(s), text = s => $(s).textContent;
+		return {Percent: text("#percent"), Secure: text("#count-secure"), Community: text("#count-community"), All: text("#count-all"),
+			Pie: text(".pie-number"), PieLabel: $(".summary .pie").getAttribute("aria-label"),
+			Position: getComputedStyle($(".visually-hidden")).position,
+			Wide: document.documentElement.scrollWidth > innerWidth,
+			Rows: [...document.querySelectorAll("#builds tbody")].map(b => ({PURL: b.dataset.package, Class: b.className, Text: b.innerText})),
+			Small: [...document.querySelectorAll("a, button, input, select, summary")].filter(e => !e.closest("p, li li, .skip"))
+				.filter(e => e.getBoundingClientRect().height < 23.9).map(e => e.outerHTML.slice(0, 120))};
+	})()`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := doc.Summary
+	if got.Percent != strconv.Itoa(*s.PercentSecure)+" %" || got.Pie != got.Percent || got.PieLabel != got.Percent+" secure" ||
+		got.Secure != strconv.Itoa(s.Secure) || got.Community != strconv.Itoa(s.Community) || got.All != strconv.Itoa(s.Artifacts) {
+		t.Errorf("the page says %+v, the document %+v", got, s)
+	}
+	// The style sheet was let through by the page's own policy.
+	if got.Position != "absolute" || got.Wide || len(got.Small) > 0 {
+		t.Errorf("style %q, page wider than the window: %v, small targets: %q", got.Position, got.Wide, got.Small)
+	}
+	if len(got.Rows) != len(doc.Artifacts) {
+		t.Fatalf("%d rows, %d artifacts", len(got.Rows), len(doc.Artifacts))
+	}
+	byHand := 0
+	for i, want := range status.ForPeople(doc.Artifacts) {
+		got := got.Rows[i]
+		if got.Class == "secure" {
+			byHand++
+		}
+		if got.PURL != string(want.PURL) || got.Class != string(want.Class) {
+			t.Errorf("row %d is %s, %s; want %s, %s", i, got.PURL, got.Class, want.PURL, want.Class)
+		}
+		for _, r := range want.Reasons {
+			if !strings.Contains(got.Text, r.Message) || !strings.Contains(got.Text, r.Code) {
+				t.Errorf("row of %s does not say %q:\n%s", want.PURL, r.Message, got.Text)
+			}
+		}
+	}
+	if byHand != s.Secure {
+		t.Errorf("%d secure rows, the document says %d", byHand, s.Secure)
+	}
+}
+
+// TestKeyboard walks the page with the tab key: the first stop skips to the
+// content, and whatever has the focus shows it.
+func TestKeyboard(t *testing.T) {
+	ctx := browser(t)
+	ts := serve(t, sample(t))
+	if err := chromedp.Do(ctx, chromedp.Navigate(ts.URL+"/acme/web"), chromedp.KeyEvent("\t")); err != nil {
+		t.Fatal(err)
+	}
+	first, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.activeElement.className`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var without []string
+	for range 15 {
+		if err := chromedp.Do(ctx, chromedp.KeyEvent("\t")); err != nil {
+			t.Fatal(err)
+		}
+		bad, err := chromedp.Run(ctx, chromedp.Evaluate[string](`(e => { const c = getComputedStyle(e); return c.outlineStyle == "none" || parseFloat(c.outlineWidth) < 2 ? e.outerHTML.slice(0, 100) : "" })(document.activeElement)`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bad != "" {
+			without = append(without, bad)
+		}
+	}
+	if first != "skip" || len(without) > 0 {
+		t.Errorf("first stop %q, without visible focus: %q", first, without)
+	}
+}
+
+// contrast computes the contrast of every piece of text with the ground behind
+// it (WCAG 2.2, 1.4.3) and gives those below 4.5.
+const contrast = `(() => {
+  const lum = c => { const [r, g, b] = c.map(v => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4 }); return .2126 * r + .7152 * g + .0722 * b };
+  const parse = s => (s.match(/[\d.]+/g) || [0, 0, 0, 0]).map(Number);
+  const ground = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0) return c.slice(0, 3) } return [255, 255, 255] };
+  const bad = [];
+  for (const e of document.querySelectorAll("body *")) {
+    if (![...e.childNodes].some(n => n.nodeType == 3 && n.data.trim()) || !e.getClientRects().length || e.closest("svg, option")) continue;
+    const a = lum(parse(getComputedStyle(e).color).slice(0, 3)), b = lum(ground(e));
+    const r = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    if (r < 4.5) bad.push(r.toFixed(2) + " " + e.outerHTML.slice(0, 100));
+  }
+  return bad;
+})()`
+
+// TestContrast looks at every page in both palettes, wide and narrow; with
+// -shots it also writes what they look like.
+func TestContrast(t *testing.T) {
+	ctx := browser(t)
+	ts := serve(t, large(t))
+	for _, scheme := range []string{"light", "dark"} {
+		for _, width := range []int64{1280, 390} {
+			for name, path := range map[string]string{"project": "/acme/web", "filtered": "/acme/web?q=nothing+has+this", "home": "/",
+				"unsolved": "/acme/unsolved", "empty": "/acme/empty", "error": "/acme/none", "builder": "/builder/" + testKey + "/hermetic", "verifier": "/verifier/" + testKey} {
+				media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}
+				if err := chromedp.Do(ctx, chromedp.EmulateViewport(width, 1000), chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+					_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, media)
+					return err
+				}), chromedp.Navigate(ts.URL+path)); err != nil {
+					t.Fatal(err)
+				}
+				bad, err := chromedp.Run(ctx, chromedp.Evaluate[[]string](contrast))
+				if err != nil {
+					t.Fatal(err)
+				}
+				wide, err := chromedp.Run(ctx, chromedp.Evaluate[bool](`document.documentElement.scrollWidth > innerWidth`))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(bad) > 0 || wide {
+					t.Errorf("%s, %s, %d wide: wider than the window: %v; too little contrast: %s", name, scheme, width, wide, strings.Join(bad, "\n"))
+				}
+				if *shots != "" {
+					png, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if err := os.WriteFile(filepath.Join(*shots, name+"-"+scheme+"-"+strconv.FormatInt(width, 10)+".png"), png, 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+	}
+}
