@@ -37,6 +37,10 @@ const (
 	zipEnd     = "PK\x05\x06"
 )
 
+// ExtraPacked is the id of the extra field (APPNOTE 4.5.1) in which a member that
+// was packed anew here says by SHA-256 how it was packed before.
+const ExtraPacked = 0x4d48
+
 // maxZipDirectory bounds the central directory, in bytes.
 const maxZipDirectory = 64 << 20
 

@@ -108,6 +108,10 @@ func (c *comparison) zipEntry(path string, e, f *zipEntry, depth int) error {
 		c.add(record.Difference{Path: path, What: "mode",
 			First: fmt.Sprintf("%v (%#x)", e.Mode(), e.ExternalAttrs), Second: fmt.Sprintf("%v (%#x)", f.Mode(), f.ExternalAttrs)})
 	}
+	if m, n := packedBefore(e), packedBefore(f); m != n {
+		c.normal(ZipCompression, record.Difference{Path: path, What: "metadata", First: m, Second: n,
+			Hint: "the entry was compressed in another way before it was stored anew"})
+	}
 	if m, n := zipRest(e), zipRest(f); m != n {
 		c.add(record.Difference{Path: path, What: "metadata", First: cut(m), Second: cut(n), Hint: "header fields of the entry"})
 	}
@@ -226,7 +230,7 @@ func zipRest(e *zipEntry) string {
 		fixed, lengths int
 	}{{l, 30, 26}, {c, 46, 28}} {
 		eachExtra(h.b, h.fixed, h.lengths, func(id uint16, body []byte) {
-			if !timeExtra(id) {
+			if !timeExtra(id) && id != archive.ExtraPacked {
 				out += fmt.Sprintf(", extra %04x:%x", id, body)
 			}
 		})
@@ -235,6 +239,21 @@ func zipRest(e *zipEntry) string {
 		out += ", comment " + e.Comment
 	}
 	return out
+}
+
+// packedBefore is what an entry's headers say of how it was packed before.
+func packedBefore(e *zipEntry) (out string) {
+	for _, h := range []struct {
+		b              []byte
+		fixed, lengths int
+	}{{e.rec.Local, 30, 26}, {e.rec.Central, 46, 28}} {
+		eachExtra(h.b, h.fixed, h.lengths, func(id uint16, body []byte) {
+			if id == archive.ExtraPacked {
+				out += fmt.Sprintf("%x ", body)
+			}
+		})
+	}
+	return cut(out)
 }
 
 // tar compares two tar files entry by entry.

@@ -113,7 +113,7 @@ type elfNeeds struct {
 	libs     []string            // DT_NEEDED
 	versions map[string][]string // symbol versions by library
 	runpath  []string            // DT_RUNPATH or DT_RPATH, split
-	problem  string              // if it can not be judged
+	problem  string              // if it cannot be judged
 	fpectl   bool                // uses the symbols of a Python built with fpectl
 }
 
@@ -284,11 +284,11 @@ func readELF(r io.ReaderAt, place string) (n *elfNeeds) {
 		n.problem = fmt.Sprintf("is for another machine (%s, %s)", f.Machine, f.Class)
 		return n
 	}
-	if f.Section(".dynamic") == nil && hasDynamic(f) {
-		n.problem = "has no section table, so what it links can not be read"
+	switch dynamic, agree := dynamicSection(f); {
+	case !agree:
+		n.problem = "has no section table, or another one than the loader sees, so what it links cannot be read"
 		return n
-	}
-	if f.Section(".dynamic") == nil { // static
+	case !dynamic: // static
 		return n
 	}
 	if n.libs, err = f.ImportedLibraries(); err != nil {
@@ -327,12 +327,15 @@ func readELF(r io.ReaderAt, place string) (n *elfNeeds) {
 	return n
 }
 
-// hasDynamic tells whether the loader sees a dynamic section.
-func hasDynamic(f *elf.File) bool {
+// dynamicSection tells whether f is dynamically linked, and whether its section
+// table, which is read here, and its program headers, which the loader reads, mean
+// the same dynamic section.
+func dynamicSection(f *elf.File) (dynamic, agree bool) {
+	s := f.SectionByType(elf.SHT_DYNAMIC)
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_DYNAMIC {
-			return true
+			return true, s != nil && s.Offset == p.Off && s.FileSize == p.Filesz
 		}
 	}
-	return false
+	return false, s == nil
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 
@@ -25,7 +26,7 @@ var platformTag = regexp.MustCompile(`^[a-z0-9_]+$`)
 // Python and abi tags stay. Every other byte of the archive stays as it was, so
 // that a difference between two builds is one after this too; the two changed
 // members are stored without compression, so that the result depends on nothing
-// but the wheel. A wheel that has the tag already is copied byte for byte.
+// but the wheel, with a digest of how they were packed before. A wheel that has the tag already is copied byte for byte.
 func Retag(name, dir, tag string) (newPath string, err error) {
 	o, err := openWheel(name)
 	if err != nil {
@@ -75,7 +76,7 @@ func Retag(name, dir, tag string) (newPath string, err error) {
 
 // retagged gives the new content of the members that change; none if the wheel
 // has the tag already.
-func (o *openedWheel) retagged(tag string) (map[string][]byte, error) {
+func (o *openedWheel) retagged(tag string) (map[string]replacement, error) {
 	wheelPath, recordPath := o.wheel.DistInfo+"/WHEEL", o.wheel.DistInfo+"/RECORD"
 	old, err := o.text(wheelPath, maxWheelText)
 	if err != nil {
@@ -108,7 +109,7 @@ func (o *openedWheel) retagged(tag string) (map[string][]byte, error) {
 			return nil, fault.New(fault.Unsupported, "it carries a signature of its own, %s, which would not hold any more", f.Path)
 		}
 	}
-	return map[string][]byte{wheelPath: fresh, recordPath: bytes.Join(lines, nil)}, nil
+	return map[string]replacement{wheelPath: {old, fresh}, recordPath: {record, bytes.Join(lines, nil)}}, nil
 }
 
 // retagLines replaces the platform in WHEEL's Tag lines; lines that become equal
@@ -138,7 +139,7 @@ func retagLines(b []byte, tag string) []byte {
 
 // rewriteZip copies a zip byte for byte, but for the content of the members in
 // changed.
-func rewriteZip(w io.Writer, r io.ReaderAt, z *archive.ZipLayout, changed map[string][]byte) error {
+func rewriteZip(w io.Writer, r io.ReaderAt, z *archive.ZipLayout, changed map[string]replacement) error {
 	out := &counting{w: w}
 	copyRange := func(from, to int64) error {
 		_, err := io.Copy(out, io.NewSectionReader(r, from, to-from))
@@ -166,24 +167,16 @@ func rewriteZip(w io.Writer, r io.ReaderAt, z *archive.ZipLayout, changed map[st
 			}
 			continue
 		}
-		// Stored, sizes in the header: no descriptor after the data (APPNOTE 4.4.4, bit 3).
-		local := bytes.Clone(rec.Local)
-		flags := le.Uint16(local[6:]) &^ 8
-		for _, h := range []struct {
-			b               []byte
-			flags, method   int
-			crc, size, full int
-		}{{local, 6, 8, 14, 18, 22}, {c, 8, 10, 16, 20, 24}} {
-			le.PutUint16(h.b[h.flags:], flags)
-			le.PutUint16(h.b[h.method:], 0)
-			le.PutUint32(h.b[h.crc:], crc32.ChecksumIEEE(content))
-			le.PutUint32(h.b[h.size:], uint32(len(content)))
-			le.PutUint32(h.b[h.full:], uint32(len(content)))
+		local, fresh, err := replaced(r, rec, content)
+		if err != nil {
+			return err
 		}
+		le.PutUint32(fresh[42:], uint32(out.n))
+		central[i] = fresh
 		if _, err := out.Write(local); err != nil {
 			return err
 		}
-		if _, err := out.Write(content); err != nil {
+		if _, err := out.Write(content.fresh); err != nil {
 			return err
 		}
 	}
@@ -201,6 +194,66 @@ func rewriteZip(w io.Writer, r io.ReaderAt, z *archive.ZipLayout, changed map[st
 	le.PutUint32(end[16:], uint32(start))
 	_, err := out.Write(end)
 	return err
+}
+
+// replacement is the content of a member that changes.
+type replacement struct{ old, fresh []byte }
+
+// extraWas is the id of an extra field (APPNOTE 4.5.1) that holds the SHA-256 of
+// how a member was packed before it was stored anew, so that a difference that lay
+// in nothing else is a difference still.
+const extraWas = archive.ExtraPacked
+
+// replaced gives the local and the central header of a record with new content.
+// The record gets an extraWas field, unless it was stored in just this way already
+// and so nothing is lost.
+func replaced(r io.ReaderAt, rec archive.ZipRecord, c replacement) (local, central []byte, err error) {
+	le := binary.LittleEndian
+	was := make([]byte, rec.End-rec.Offset)
+	if _, err := r.ReadAt(was, rec.Offset); err != nil {
+		return nil, nil, err
+	}
+	local, central = stored(rec.Local, rec.Central, c.old)
+	if bytes.Equal(was, append(local[:len(local):len(local)], c.old...)) && bytes.Equal(central, rec.Central) {
+		local, central = stored(rec.Local, rec.Central, c.fresh)
+		return local, central, nil
+	}
+	h := sha256.New()
+	for _, lost := range [][]byte{rec.Local[6:10], rec.Local[14:26], was[rec.Header:], rec.Central[8:12], rec.Central[16:28]} {
+		h.Write(lost) // flags and method, checksum and sizes, data and what follows it
+	}
+	extra := le.AppendUint16(le.AppendUint16(nil, extraWas), sha256.Size)
+	extra = h.Sum(extra)
+	local, central = stored(rec.Local, rec.Central, c.fresh)
+	if int(le.Uint16(local[28:]))+len(extra) > 0xffff || int(le.Uint16(central[30:]))+len(extra) > 0xffff {
+		return nil, nil, fault.New(fault.Hostile, "entry %q has too many extra fields", rec.Name)
+	}
+	le.PutUint16(local[28:], le.Uint16(local[28:])+uint16(len(extra)))
+	le.PutUint16(central[30:], le.Uint16(central[30:])+uint16(len(extra)))
+	comment := len(central) - int(le.Uint16(central[32:]))
+	central = slices.Concat(central[:comment], extra, central[comment:])
+	return append(local, extra...), central, nil
+}
+
+// stored gives copies of a record's headers that say that content is stored
+// without compression, sizes in the header and no descriptor after the data
+// (APPNOTE 4.4.4, bit 3).
+func stored(local, central, content []byte) (l, c []byte) {
+	le := binary.LittleEndian
+	l, c = bytes.Clone(local), bytes.Clone(central)
+	flags := le.Uint16(l[6:]) &^ 8
+	for _, h := range []struct {
+		b               []byte
+		flags, method   int
+		crc, size, full int
+	}{{l, 6, 8, 14, 18, 22}, {c, 8, 10, 16, 20, 24}} {
+		le.PutUint16(h.b[h.flags:], flags)
+		le.PutUint16(h.b[h.method:], 0)
+		le.PutUint32(h.b[h.crc:], crc32.ChecksumIEEE(content))
+		le.PutUint32(h.b[h.size:], uint32(len(content)))
+		le.PutUint32(h.b[h.full:], uint32(len(content)))
+	}
+	return l, c
 }
 
 // counting counts what is written.
