@@ -1,3 +1,10 @@
+// Package pypi is all that is particular to Python: what the machine's pip is
+// configured for, the simple API of its indexes, names, versions, markers and
+// metadata, the resolver, and how wheels are built, named and read.
+//
+// It refuses what would bring in bytes that nobody named by a digest: addresses
+// in place of versions, files without a SHA-256, find-links. It never runs a
+// package's code itself; that is the sandbox's.
 package pypi
 
 import (

@@ -110,6 +110,15 @@ func nameKey(name string, extras []string) string {
 	return name + "[" + strings.Join(extras, ",") + "]"
 }
 
+// splitKey takes a key apart.
+func splitKey(key string) (name string, extras []string) {
+	name, list, ok := strings.Cut(key, "[")
+	if ok {
+		extras = strings.Split(strings.TrimSuffix(list, "]"), ",")
+	}
+	return name, extras
+}
+
 // sortedSet sorts s in place and leaves each text once.
 func sortedSet(s []string) []string {
 	sort.Strings(s)

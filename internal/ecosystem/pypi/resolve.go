@@ -59,6 +59,8 @@ type Solution struct {
 	Pins    []Pin    // sorted by name
 	Asked   []string // names of all projects that the search looked at, sorted
 	Notices []string // what a person should know, sorted: versions passed over, extras that do not exist
+
+	careful bool // found by the second search
 }
 
 // Pin is one chosen version.

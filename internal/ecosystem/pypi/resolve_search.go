@@ -74,6 +74,10 @@ type resolution struct {
 	states []*state
 	python *candidate
 	busy   string
+	// careful makes backjump undo one pin at a time in place of jumping over
+	// those that seem to have nothing to do with a clash.
+	careful bool
+	jumped  bool // a pin was jumped over
 }
 
 func newResolution(ctx context.Context, p Provider, env Environment, opts Options) *resolution {
@@ -107,7 +111,7 @@ func (r *resolution) matches(key string, wants []*want, others func(key string) 
 		}
 		return without([]*candidate{r.python}, not), nil
 	}
-	name, extras := wants[0].name, wants[0].extras
+	name, extras := splitKey(key)
 	// Whoever asks for name[extra] also asks for exactly the same name.
 	var exact []*candidate
 	for _, w := range wants {
@@ -130,6 +134,9 @@ func (r *resolution) matches(key string, wants []*want, others func(key string) 
 			}
 		}
 		return out, nil
+	}
+	if len(wants) == 0 {
+		return nil, nil // whoever asked for it is unpinned by now
 	}
 	p, err := r.project(name)
 	if err != nil {
@@ -248,8 +255,25 @@ func (r *resolution) satisfied(key string) bool {
 	return c != nil && fitsAll(c, wantsOf(r.top().criteria.m[key]))
 }
 
-// solve runs the search to its end.
+// carefulRounds bounds the second search, which takes its time when there is no
+// solution.
+const carefulRounds = 3000
+
+// solve searches, and once more with care if there seems to be no solution.
 func (r *resolution) solve(roots []*want) (*state, error) {
+	st, err := r.search(roots, r.opts.MaxRounds)
+	if !fault.Is(err, fault.Conflict) || !r.jumped {
+		return st, err
+	}
+	r.careful, r.depths = true, map[string]float64{}
+	if st, again := r.search(roots, min(carefulRounds, r.opts.MaxRounds)); again == nil || !fault.Is(again, fault.Conflict) {
+		return st, again
+	}
+	return nil, err
+}
+
+// search runs one search to its end.
+func (r *resolution) search(roots []*want, rounds int) (*state, error) {
 	first := &state{criteria: criteria{m: map[string]*criterion{}}}
 	for _, w := range roots {
 		if err := r.add(&first.criteria, w, nil); err != nil {
@@ -258,7 +282,7 @@ func (r *resolution) solve(roots []*want) (*state, error) {
 	}
 	r.states = []*state{first}
 	r.push() // the first one stays, so that there is always one to go back to
-	for range r.opts.MaxRounds {
+	for range rounds {
 		if err := r.ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -295,7 +319,7 @@ func (r *resolution) solve(roots []*want) (*state, error) {
 		r.top().causes = causes
 	}
 	return nil, fault.Advise(fault.Conflict, "Narrow the versions down (name==version) and try again.",
-		"solving gave up after %d rounds; it was busy with %s", r.opts.MaxRounds, r.busyWith())
+		"solving gave up after %d rounds; it was busy with %s", rounds, r.busyWith())
 }
 
 // forget drops what pins that no longer fit had asked for.
@@ -471,9 +495,10 @@ func (r *resolution) backjump(causes []reason) (bool, error) {
 			}
 			last = broken.pinned[len(broken.pinned)-1]
 			broken.pinned = broken.pinned[:len(broken.pinned)-1]
-			if dependsOn(last, guilty) {
+			if r.careful || dependsOn(last, guilty) {
 				break
 			}
+			r.jumped = true
 		}
 		if len(r.states) == 0 {
 			return false, nil
@@ -502,7 +527,7 @@ func (r *resolution) patch(broken *state, last *candidate) (bool, error) {
 	t := r.top()
 	one := func(key string, more []*candidate) (bool, error) {
 		old := t.criteria.m[key]
-		if len(more) == 0 || old == nil {
+		if len(more) == 0 || old == nil || r.careful && len(old.reasons) == 0 {
 			return true, nil
 		}
 		not := uniqueCandidates(append(append([]*candidate(nil), more...), old.incompatible...))
@@ -557,7 +582,7 @@ func (r *resolution) solution(st *state, roots []*want) (*Solution, error) {
 	for _, w := range roots {
 		pins[w.name].Direct = true
 	}
-	s := &Solution{}
+	s := &Solution{careful: r.careful}
 	for n, p := range pins {
 		p.Extras = sortedSet(p.Extras)
 		for d := range requires[n] {

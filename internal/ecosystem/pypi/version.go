@@ -157,12 +157,10 @@ func (s *scanner) number() (number, bool) {
 }
 
 // tail takes the number of a pre-, post- or development release off: a
-// separator and digits; without digits it is 0 and the separator stays.
+// separator and digits, either of which may be missing; then it is 0.
 func (s *scanner) tail() number {
-	t := *s
-	t.any(".", "-", "_")
-	if n, ok := t.number(); ok {
-		*s = t
+	s.any(".", "-", "_")
+	if n, ok := s.number(); ok {
 		return n
 	}
 	return "0"
