@@ -242,6 +242,9 @@ func (e *Engine) mounts(ctx context.Context, s plan.Step, output func(digest.Dig
 		ms = append(ms, mount{record.Input{Tag: in.Tag, PURL: string(in.PURL), File: out.File, Digest: out.Digest, Step: in.Step}, dir})
 	}
 	base, err := e.layers.get("base-"+e.Language.BaseKey(), nil, func(tree string) (any, error) {
+		if err := os.Mkdir(tree, 0o755); err != nil {
+			return nil, err
+		}
 		return map[string]string{}, e.Language.Base(tree)
 	})
 	if err != nil {

@@ -42,7 +42,8 @@ func (l *layers) lock(key string) func() {
 }
 
 // get gives the folder of a layer, made by make if it is not there, and reads
-// into note what make returned when it was made.
+// into note what make returned when it was made. make is given a path at which
+// there is nothing yet.
 func (l *layers) get(key string, note any, make func(dir string) (any, error)) (string, error) {
 	defer l.lock(key)()
 	final := filepath.Join(l.dir, key)
@@ -68,9 +69,6 @@ func (l *layers) get(key string, note any, make func(dir string) (any, error)) (
 		return "", err
 	}
 	t := filepath.Join(tmp, "tree")
-	if err := os.Mkdir(t, 0o755); err != nil {
-		return "", err
-	}
 	v, err := make(t)
 	if err != nil {
 		return "", err
