@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"sort"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -214,6 +215,7 @@ type unpacker struct {
 	rules layout
 	table map[string]*entry // by path
 	bytes atomic.Int64
+	made  sync.Map // folders that are there, by path
 }
 
 // unpackOne writes the files of one package.
@@ -281,8 +283,12 @@ func (u *unpacker) write(p Package, h *tar.Header, r io.Reader) (*entry, error) 
 		return e, nil
 	}
 	if parent := path.Dir(name); parent != "." {
-		if err := u.root.MkdirAll(parent, 0o700); err != nil {
-			return nil, err
+		// Making a folder walks the path from the root each time: once is enough.
+		if _, made := u.made.Load(parent); !made {
+			if err := u.root.MkdirAll(parent, 0o700); err != nil {
+				return nil, err
+			}
+			u.made.Store(parent, true)
 		}
 	}
 	switch h.Typeflag {
