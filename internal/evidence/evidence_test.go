@@ -3,10 +3,12 @@ package evidence_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -110,6 +112,68 @@ func TestAttestAndVerify(t *testing.T) {
 	}
 	if n, err := evidence.CheckLog(context.Background(), in.logDir(), in.LogKey()); err != nil || n != 300 {
 		t.Fatalf("size %d, %v", n, err)
+	}
+}
+
+func TestManyAtOnce(t *testing.T) {
+	in := install(t)
+	var mu sync.Mutex
+	seen := map[int64]bool{}
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 3 {
+				ss := []evidence.Statement{note("a", fmt.Append(nil, g, i)), note("b", fmt.Append(nil, i, g))}
+				out, err := in.AttestAll(context.Background(), ss)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for k, s := range out {
+					if v, err := evidence.Verify(s.Bundle, in.trust, ss[k].Subject.Digest, ss[k].PredicateType); err != nil || v.Subject.Name != ss[k].Subject.Name {
+						t.Errorf("order or evidence lost: %v", err)
+					}
+					mu.Lock()
+					seen[s.LogIndex] = true
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if len(seen) != 48 {
+		t.Errorf("%d entries have an index of their own, want 48", len(seen))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := in.AttestAll(ctx, []evidence.Statement{note("a", nil)}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// TestMoreThanTheStoreTakes logs more at once than the log's store holds before
+// it pushes back.
+func TestMoreThanTheStoreTakes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("signs 5,000 statements")
+	}
+	in := install(t)
+	var ss []evidence.Statement
+	for i := range 5000 {
+		ss = append(ss, note("f", fmt.Append(nil, i)))
+	}
+	signed := in.attest(t, ss...)
+	v, err := evidence.NewVerifier(in.trust)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range []int{0, 1024, 4999} {
+		if _, err := v.Verify(signed[i].Bundle, ss[i].Subject.Digest, ss[i].PredicateType); err != nil {
+			t.Errorf("statement %d: %v", i, err)
+		}
+	}
+	if n, err := evidence.CheckLog(context.Background(), in.logDir(), in.LogKey()); n != 5000 || err != nil {
+		t.Errorf("size %d, %v", n, err)
 	}
 }
 
@@ -287,6 +351,8 @@ func TestStockTools(t *testing.T) {
 		} {
 			if out, err := f(); err == nil {
 				t.Errorf("cosign takes statement %d for another %s:\n%s", i, what, out)
+			} else if i == 0 {
+				t.Logf("another %s: %s", what, out)
 			}
 		}
 	}

@@ -36,6 +36,7 @@ const (
 	batchAge           = 20 * time.Millisecond
 	checkpointInterval = 100 * time.Millisecond
 	pollInterval       = 10 * time.Millisecond
+	maxInFlight        = 1024 // entries not yet sequenced; the store pushes back at 4096
 	closeTimeout       = 30 * time.Second
 	maxCheckpoint      = 64 << 10 // bytes
 )
@@ -169,19 +170,22 @@ func (l *tileLog) Append(ctx context.Context, entries [][]byte) ([]*logpb.Transp
 	l.mu.Unlock()
 	defer l.busy.Done()
 
-	futures := make([]tessera.IndexFuture, len(entries))
-	for i, e := range entries {
-		futures[i] = l.app.Add(ctx, tessera.NewEntry(e))
-	}
 	index := make([]uint64, len(entries))
 	var last uint64
-	for i, f := range futures {
-		n, err := await(ctx, f)
-		if err != nil {
-			return nil, fmt.Errorf("sequence entry %d: %w", i, err)
+	for from := 0; from < len(entries); from += maxInFlight {
+		part := entries[from:min(from+maxInFlight, len(entries))]
+		futures := make([]tessera.IndexFuture, len(part))
+		for i, e := range part {
+			futures[i] = l.app.Add(ctx, tessera.NewEntry(e))
 		}
-		index[i] = n
-		last = max(last, n)
+		for i, f := range futures {
+			n, err := await(ctx, f)
+			if err != nil {
+				return nil, fmt.Errorf("sequence entry %d: %w", from+i, err)
+			}
+			index[from+i] = n
+			last = max(last, n)
+		}
 	}
 	cp, raw, err := l.awaitCheckpoint(ctx, last)
 	if err != nil {

@@ -50,8 +50,9 @@ func Cosign(t testing.TB) string {
 	})
 }
 
-// SLSAVerifier gives the path of slsa-verifier. Its module has a replace
-// directive, which go install refuses, so it is built in a copy of its source.
+// SLSAVerifier gives the path of slsa-verifier. It is built in a copy of its
+// source: go install also asks for the list of its versions, which not every
+// mirror has.
 func SLSAVerifier(t testing.TB) string {
 	t.Helper()
 	return tool(t, "slsa-verifier", SLSAVerifierVersion, func(dir string) {
