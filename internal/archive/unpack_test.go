@@ -231,6 +231,18 @@ func TestUnpackTopWantsOneFolder(t *testing.T) {
 	}
 }
 
+func TestUnpackKeepsLinksThatStay(t *testing.T) {
+	b := tarOf(t, file("a/x", "1"), link("a/up", "../a/x"), link("loop", "loop2"), link("loop2", "loop"), link("nothing", "not/here"),
+		link("d", "a"), link("through", "d/../a/x"))
+	dir := filepath.Join(t.TempDir(), "o")
+	if _, err := unpack(b, "a.tar", dir, archive.DefaultLimits()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "through")); err != nil || string(got) != "1" {
+		t.Errorf("%q %v", got, err)
+	}
+}
+
 func TestUnpackKeepsWhatIsThere(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "mine"), nil, 0o644); err != nil {
