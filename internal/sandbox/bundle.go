@@ -216,8 +216,7 @@ func bundle(j job, dir string, ids idMap, cpus int, withCgroups, cgroup2 bool, p
 		},
 		Mounts: mounts(dir, procFiles(cpus)),
 		Linux: &specs.Linux{
-			UIDMappings: []specs.LinuxIDMapping{{ContainerID: 0, HostID: ids.UID, Size: ids.Count}},
-			GIDMappings: []specs.LinuxIDMapping{{ContainerID: 0, HostID: ids.GID, Size: ids.Count}},
+			UIDMappings: idMappings(ids.UIDs, ids.UID), GIDMappings: idMappings(ids.GIDs, ids.GID),
 			MaskedPaths: maskedPaths, ReadonlyPaths: readonlyPaths, Seccomp: seccompProfile(), Sysctl: sysctls,
 			RootfsPropagation: "private",
 		},
@@ -252,4 +251,12 @@ func fileMode(m fs.FileMode) fs.FileMode {
 		return 0o644
 	}
 	return m.Perm()
+}
+
+func idMappings(ranges []idRange, base uint32) []specs.LinuxIDMapping {
+	var out []specs.LinuxIDMapping
+	for _, r := range ranges {
+		out = append(out, specs.LinuxIDMapping{ContainerID: uint32(r[0]), HostID: base + uint32(r[0]), Size: uint32(r[1])})
+	}
+	return out
 }

@@ -14,7 +14,7 @@ import (
 // and libfaketime. Each becomes a layer of its own.
 var testPackages = []string{
 	"libc6", "libc-bin", "dash", "coreutils", "libselinux1", "libpcre2-8-0", "libacl1", "libattr1", "libgmp10",
-	"libssl3", "libexpat1", "zlib1g", "libfaketime", "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib",
+	"libssl3", "libffi8", "libexpat1", "zlib1g", "libfaketime", "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib",
 }
 
 var testLayersOnce = sync.OnceValues(makeTestLayers)

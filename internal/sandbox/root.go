@@ -3,6 +3,7 @@ package sandbox
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -23,9 +24,12 @@ import (
 // idMap says to which ids of the supervisor's user namespace a sandbox's ids 0
 // and up are mapped.
 type idMap struct {
-	UID, GID uint32
-	Count    uint32
+	UID, GID   uint32    // of the sandbox's 0
+	UIDs, GIDs []idRange // in the sandbox's ids; none reaches over two ranges of ours
 }
+
+// idRange is a range of ids: the first and how many.
+type idRange [2]uint64
 
 // highIDs is where the ids of sandboxes begin when we are root: a range that no
 // account and no other tool of the host uses, so that whoever breaks out of a
@@ -45,47 +49,58 @@ func chooseIDs(id string) (idMap, error) {
 	if err != nil {
 		return idMap{}, err
 	}
-	has := func(m [][2]uint64, from, n uint64) bool {
-		for _, r := range m {
-			if from >= r[0] && from+n <= r[0]+r[1] {
-				return true
-			}
+	has := func(m []idRange) bool {
+		return slices.ContainsFunc(m, func(r idRange) bool { return uint64(high) >= r[0] && uint64(high)+idCount <= r[0]+r[1] })
+	}
+	if has(uids) && has(gids) {
+		all := []idRange{{0, idCount}}
+		return idMap{UID: high, GID: high, UIDs: all, GIDs: all}, nil
+	}
+	ids := idMap{UIDs: lowest(uids), GIDs: lowest(gids)}
+	for _, m := range [][]idRange{ids.UIDs, ids.GIDs} {
+		if n := total(m); n <= buildUID {
+			return idMap{}, fmt.Errorf("this user has %d ids, and a sandbox needs at least %d (see /etc/subuid, /etc/subgid)", n, buildUID+1)
 		}
-		return false
 	}
-	if has(uids, uint64(high), idCount) && has(gids, uint64(high), idCount) {
-		return idMap{UID: high, GID: high, Count: idCount}, nil
-	}
-	run := func(m [][2]uint64) uint64 { // how many ids there are from 0 on
-		slices.SortFunc(m, func(a, b [2]uint64) int { return int(a[0]) - int(b[0]) })
-		var n uint64
-		for _, r := range m {
-			if r[0] == n {
-				n += r[1]
-			}
+	return ids, nil
+}
+
+// lowest gives the ranges from id 0 on without a gap, up to idCount ids. The
+// kernel wants each range of a map to lie within one of its parent's.
+func lowest(m []idRange) []idRange {
+	m = slices.Clone(m)
+	slices.SortFunc(m, func(a, b idRange) int { return cmp.Compare(a[0], b[0]) })
+	var out []idRange
+	for _, r := range m {
+		n := total(out)
+		if r[0] != n || n >= idCount {
+			break
 		}
-		return n
+		out = append(out, idRange{n, min(r[1], idCount-n)})
 	}
-	n := min(run(uids), run(gids), idCount)
-	if n <= buildUID {
-		return idMap{}, fmt.Errorf("this user has %d ids, and a sandbox needs at least %d: give it subordinate ids (/etc/subuid, /etc/subgid)", n, buildUID+1)
+	return out
+}
+
+func total(m []idRange) (n uint64) {
+	for _, r := range m {
+		n += r[1]
 	}
-	return idMap{Count: uint32(n)}, nil
+	return n
 }
 
 // mappedIDs reads a uid_map: pairs of first id and count.
-func mappedIDs(name string) ([][2]uint64, error) {
+func mappedIDs(name string) ([]idRange, error) {
 	b, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
-	var out [][2]uint64
+	var out []idRange
 	for line := range strings.Lines(string(b)) {
 		var in, host, n uint64
 		if _, err := fmt.Sscan(line, &in, &host, &n); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		out = append(out, [2]uint64{in, n})
+		out = append(out, idRange{in, n})
 	}
 	return out, nil
 }
@@ -165,6 +180,11 @@ func attachLayers(layers []layer, dir string, ids idMap) error {
 
 func attachLayer(l layer, at string, ids idMap, userns map[[2]uint32]int) error {
 	tree, err := unix.OpenTree(l.fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if errors.Is(err, unix.EINVAL) {
+		// An ordinary user may not look below what is mounted inside a folder, so
+		// those mounts have to come along. An overlay does not show them.
+		tree, err = unix.OpenTree(l.fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
+	}
 	if err != nil {
 		return err
 	}

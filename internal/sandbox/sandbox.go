@@ -238,12 +238,30 @@ func (r *Runner) Profile() (string, []byte) {
 }
 
 // Check tells whether this host can make a sandbox, by making one that runs
-// "true" over the host's own root, read-only. A nil error means yes; otherwise
+// "true" over the host's own programs, read-only. A nil error means yes; otherwise
 // the error is a fault.Unsupported that says what is missing and what to do.
 // Facts that do not hold are no error of Check.
 func (r *Runner) Check(ctx context.Context) error {
+	if r.missing != nil {
+		return r.missing
+	}
+	// A folder of ours on top, since an ordinary user cannot write into copies
+	// of folders that belong to the host's root.
+	top, err := os.MkdirTemp(r.stateDir, "check-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(top)
+	for _, d := range []string{"build", "dev", "etc", "out", "proc", "sys", "tmp", "var/tmp"} {
+		if err := os.MkdirAll(filepath.Join(top, d), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := os.Chmod(top, 0o755); err != nil {
+		return err
+	}
 	res, err := r.Run(ctx, Spec{
-		Name: "check", Layers: []string{"/"}, Args: []string{"true"}, Dir: "/",
+		Name: "check", Layers: []string{top, checkRoot()}, Args: []string{"true"}, Dir: "/",
 		Limits: Limits{Memory: 256 << 20, Disk: 16 << 20, Output: 1 << 20, Processes: 64, Wall: 30 * time.Second},
 	})
 	if err != nil {
@@ -253,6 +271,18 @@ func (r *Runner) Check(ctx context.Context) error {
 		return fault.New(fault.Unsupported, "run \"true\" in a sandbox: it ended with status %d", res.Exit)
 	}
 	return nil
+}
+
+// checkRoot is a folder of the host that serves as a root with a shell: /usr,
+// where it has all that a root needs (merged /usr), since it is seldom that
+// something else is mounted in there; else the root itself.
+func checkRoot() string {
+	if _, err := os.Stat("/usr/bin/sh"); err == nil {
+		if st, err := os.Lstat("/lib"); err == nil && st.Mode()&fs.ModeSymlink != 0 {
+			return "/usr"
+		}
+	}
+	return "/"
 }
 
 func newID() string {
