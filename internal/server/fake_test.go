@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -214,8 +216,14 @@ func large(t testing.TB) *fake {
 // serve starts a server over b on a loopback port that it calls its own.
 func serve(t testing.TB, b Backend) *httptest.Server {
 	t.Helper()
+	return serveLog(t, b, t.Output())
+}
+
+// serveLog is serve with a place for the server's log.
+func serveLog(t testing.TB, b Backend, log io.Writer) *httptest.Server {
+	t.Helper()
 	ts := httptest.NewUnstartedServer(nil)
-	s, err := New(b, Options{SingleUser: true, ExternalURL: "http://" + ts.Listener.Addr().String(), Version: "test"})
+	s, err := New(b, Options{SingleUser: true, ExternalURL: "http://" + ts.Listener.Addr().String(), Version: "test", Log: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -129,13 +129,14 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) {
 // (60, 60), clockwise from the top.
 type pie struct {
 	Percent   string
+	Empty     bool // nothing to count
 	All, None bool
 	Secure    string // SVG path; empty if All or None
 	Community string
 }
 
 func newPie(sum status.Summary) pie {
-	p := pie{Percent: sum.Percent(), All: sum.Artifacts > 0 && sum.Community == 0, None: sum.Secure == 0}
+	p := pie{Percent: sum.Percent(), Empty: sum.Artifacts == 0, All: sum.Artifacts > 0 && sum.Community == 0, None: sum.Secure == 0}
 	if p.All || p.None {
 		return p
 	}
@@ -226,6 +227,7 @@ type rowView struct {
 type reasonView struct {
 	policy.Reason
 	Link string // to the row of the artifact at fault; empty: it is this one, or none of the table
+	Name string // of the artifact at fault
 }
 
 type option struct {
@@ -236,24 +238,23 @@ type option struct {
 
 type projectView struct {
 	*Project
-	Name         string
-	Pie          pie
-	Summary      status.Summary
-	PolicyName   string
-	Rows         []rowView
-	Filter       filter
-	Classes      []option
-	Grades       []option
-	Reasons      []option
-	GradeCounts  []option // of the community artifacts
-	CommitShort  string
-	PlanShort    string
-	IndexURL     string
-	Host         string
-	Example      *rowView // a secure artifact, for the commands to verify
-	Work         int      // running or queued
-	StatusURL    string
-	RefreshPlain bool
+	Name        string
+	Pie         pie
+	Summary     status.Summary
+	PolicyName  string
+	Rows        []rowView
+	Filter      filter
+	Classes     []option
+	Grades      []option
+	Reasons     []option
+	GradeCounts []option // of the community artifacts
+	CommitShort string
+	PlanShort   string
+	IndexURL    string
+	Host        string
+	Example     *rowView // a secure artifact, for the commands to verify
+	Work        int      // running or queued
+	StatusURL   string
 }
 
 // policyName is the readable part of urn:hallmark:policy:NAME:vN.
@@ -367,7 +368,7 @@ func (s *Server) rowView(ctx context.Context, p *Project, row status.Row, anchor
 		}
 	}
 	for _, x := range row.Reasons {
-		v := reasonView{Reason: x}
+		v := reasonView{Reason: x, Name: x.Artifact.Name()}
 		if x.Artifact != row.PURL && anchors[string(x.Artifact)] != "" {
 			v.Link = "#" + anchors[string(x.Artifact)]
 		}
