@@ -37,6 +37,23 @@ type Index struct {
 	URL  *url.URL // of the simple API's root; may hold credentials
 }
 
+// String names the index without credentials.
+func (ix Index) String() string {
+	if ix.URL == nil {
+		return ix.Name
+	}
+	bare := *ix.URL
+	bare.User = nil
+	return bare.String()
+}
+
+// String lists the indexes and nothing that is secret, so that a configuration
+// printed by mistake gives no password away.
+func (c Config) String() string { return fmt.Sprint(c.Indexes) }
+
+// GoString is String.
+func (c Config) GoString() string { return c.String() }
+
 //go:embed config_query.py
 var configQuery string
 

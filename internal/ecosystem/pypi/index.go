@@ -339,7 +339,8 @@ func (c *Client) Page(ctx context.Context, name string) (*Page, error) {
 			if r.Err == nil {
 				return r.Val.(*Page), nil
 			}
-			if errors.Is(r.Err, context.Canceled) && ctx.Err() == nil {
+			ended := errors.Is(r.Err, context.Canceled) || errors.Is(r.Err, context.DeadlineExceeded)
+			if ended && fault.KindOf(r.Err) == "" && ctx.Err() == nil {
 				continue // another caller's context ended, not ours
 			}
 			return nil, r.Err
@@ -381,6 +382,9 @@ func (c *Client) fetchFrom(ctx context.Context, ix Index, name string) (*Page, e
 		return nil, fault.New(fault.Unavailable, "%s: it answered %s", what, resp.Status)
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxPageBytes+1))
+	if err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("%s: %w", what, ctx.Err())
+	}
 	if err != nil {
 		return nil, fault.New(fault.Unavailable, "%s: %w", what, scrub(err))
 	}

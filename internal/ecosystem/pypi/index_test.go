@@ -279,6 +279,33 @@ func TestRetriesAndStalls(t *testing.T) {
 	}
 }
 
+// TestCancelledAskerHarmsNobody: two ask for one page, the first gives up.
+func TestCancelledAskerHarmsNobody(t *testing.T) {
+	f := newFakeIndex(t)
+	started, answer := make(chan struct{}, 8), make(chan struct{})
+	f.handle["/simple/foo/"] = func(w http.ResponseWriter, _ *http.Request) {
+		started <- struct{}{}
+		<-answer
+		w.Header().Set("Content-Type", typeJSON)
+		fmt.Fprint(w, jsonPage("foo"))
+	}
+	c := f.client(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() { _, err := c.Page(ctx, "foo"); first <- err }()
+	<-started
+	go func() { _, err := c.Page(t.Context(), "foo"); second <- err }()
+	time.Sleep(20 * time.Millisecond)
+	cancel()
+	if err := <-first; err == nil {
+		t.Error("the one who gave up got an answer")
+	}
+	close(answer)
+	if err := <-second; err != nil {
+		t.Errorf("the other one: %v", err)
+	}
+}
+
 func TestCredentials(t *testing.T) {
 	f := newFakeIndex(t)
 	user := ""
@@ -312,6 +339,9 @@ func TestCredentials(t *testing.T) {
 	}
 	if _, err := c.Page(t.Context(), "foo"); err != nil || user != "ann:p w" {
 		t.Errorf("address: %q, %v", user, err)
+	}
+	if s := fmt.Sprintf("%v %+v %#v %s %v", cfg, cfg, cfg, cfg, cfg.Indexes); strings.Contains(s, "p w") || strings.Contains(s, "p%20w") {
+		t.Errorf("a password is printed: %s", s)
 	}
 	f.Close()
 	if c, err = NewClient(cfg); err != nil {
