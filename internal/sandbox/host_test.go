@@ -169,8 +169,8 @@ func TestFiveHundredLayers(t *testing.T) {
 	}
 }
 
-// TestLayersStayAsTheyAre: a build writes over a layer's names only in its own
-// memory, and hostile links in a layer lead nowhere.
+// TestHostileLayer: links in a layer lead nowhere but inside the root, and
+// nothing is written where they point on the host.
 func TestHostileLayer(t *testing.T) {
 	r, layers := needSandbox(t)
 	bad, outside := t.TempDir(), t.TempDir()
