@@ -87,7 +87,7 @@ func (a *App) unpackSeed(ctx context.Context) (build.Seed, error) {
 	s := build.Seed{Name: a.pin.Name, Digest: a.pinID, Dir: l.Dir,
 		Files: func(d digest.Digest) string { return natives[d] }}
 	for p := range l.Owners {
-		if linkable(p) {
+		if st, err := os.Stat(filepath.Join(l.Dir, filepath.FromSlash(p))); linkable(p) && err == nil && st.Size() > emptyArchive {
 			s.Linkable = append(s.Linkable, "/"+p)
 		}
 	}
@@ -98,6 +98,10 @@ func (a *App) unpackSeed(ctx context.Context) (build.Seed, error) {
 // linkable tells whether a path of the seed is an object file or an archive,
 // which is what a linker copies code from.
 func linkable(p string) bool { return strings.HasSuffix(p, ".o") || strings.HasSuffix(p, ".a") }
+
+// emptyArchive is the size of an archive without members, from which nothing can
+// be linked.
+const emptyArchive = 8
 
 // seedNatives lists the seed's native files by digest, measured once and kept
 // beside the tree.

@@ -3,6 +3,7 @@ package debian
 import (
 	_ "embed"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,7 +13,7 @@ import (
 // LayoutVersion names the rules by which a set of packages becomes a tree. Any
 // change of the rules, or of layout.json, that can change a byte of the tree
 // needs a new one, since the pin's digest covers the name and not the rules.
-const LayoutVersion = "hallmark-seed-layout/1"
+const LayoutVersion = "hallmark-seed-layout/2"
 
 //go:embed layout.json
 var layoutJSON []byte
@@ -23,6 +24,9 @@ type layout struct {
 	Time    int64    `json:"time"`    // seconds since the epoch: the time of all that we make ourselves
 	Exclude []string `json:"exclude"` // folders whose contents are left out, with a slash at the end
 	Keep    []string `json:"keep"`    // names of files that stay in them all the same
+	// Objects are the names of the object files and archives that stay. Whatever a
+	// linker copies out of the tree into a result comes from one of these.
+	Objects []string `json:"objects"`
 	Folders []struct {
 		Path string `json:"path"`
 		Mode string `json:"mode"` // octal
@@ -77,6 +81,19 @@ func (l layout) excluded(p string, isLink bool) bool {
 	}
 	return false
 }
+
+// unlinkable tells whether a path is an object file or an archive that the rules
+// leave out. size is that of a regular file: an archive of emptyArchive bytes has
+// no members, and stays because linkers ask for it by name.
+func (l layout) unlinkable(p string, size int64) bool {
+	if !strings.HasSuffix(p, ".o") && !strings.HasSuffix(p, ".a") {
+		return false
+	}
+	return size != emptyArchive && !slices.Contains(l.Objects, path.Base(p))
+}
+
+// emptyArchive is the size of an ar archive without members: its magic alone.
+const emptyArchive = int64(len("!<arch>\n"))
 
 func (l layout) time() time.Time { return time.Unix(l.Time, 0).UTC() }
 

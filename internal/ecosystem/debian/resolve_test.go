@@ -166,7 +166,7 @@ func TestPin(t *testing.T) {
 	for name, bad := range map[string][]byte{
 		"unknown field": bytes.Replace(b, []byte(`"schema"`), []byte(`"scheme":1,"schema"`), 1),
 		"schema":        bytes.Replace(b, []byte("seed:v1"), []byte("seed:v9"), 1),
-		"layout":        bytes.Replace(b, []byte("layout/1"), []byte("layout/9"), 1),
+		"layout":        bytes.Replace(b, []byte("layout/2"), []byte("layout/9"), 1),
 		"order":         bytes.Replace(b, []byte(`"bb"`), []byte(`"a0"`), 1),
 		"climbing path": bytes.Replace(b, []byte("pool/main/b"), []byte("../main/b"), 1),
 		"absolute path": bytes.Replace(b, []byte("pool/main/b"), []byte("/pool/main/b"), 1),

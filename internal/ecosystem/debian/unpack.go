@@ -256,7 +256,7 @@ func (u *unpacker) write(p Package, h *tar.Header, r io.Reader) (*entry, error) 
 	if err != nil {
 		return nil, err
 	}
-	if u.rules.excluded(name, h.Typeflag == tar.TypeSymlink) {
+	if u.rules.excluded(name, h.Typeflag == tar.TypeSymlink) || h.Typeflag != tar.TypeDir && u.rules.unlinkable(name, h.Size) {
 		return nil, nil
 	}
 	for k := range h.PAXRecords {

@@ -29,15 +29,16 @@ func small() []madeDeb {
 			tarEntry{name: "./usr/bin/gcc-hard", kind: tar.TypeLink, link: "./usr/bin/gcc-12"}, symlink("./usr/share/doc/bb", "aa"),
 			tarEntry{name: "./etc/closed", body: "s", mode: 0o000}),
 		makeDeb("cc", "3", ".zst", file("./usr/lib/"+strings.Repeat("long/", 30)+"name", "deep")),
-		makeDeb("dd", "4", "", file("./etc/dd.conf", "")),
+		makeDeb("dd", "4", "", file("./etc/dd.conf", ""), file("./usr/lib/crti.o", "stays"), file("./usr/lib/libgcc.a", "stays"),
+			file("./usr/lib/libempty.a", "!<arch>\n"), file("./usr/lib/libz.a", "!<arch>\nmember"), symlink("./usr/lib/liby.a", "libz.a"), file("./usr/lib/x.o", "code")),
 	}
 }
 
-const smallDigest = "sha256:c067f46a900a063b32a9490b5ed3c46e3a436f3ef0bc6fcf2e5853848ebf6c6c"
+const smallDigest = "sha256:63e331fc6643f379c6a603a605a6cb53830251836ca26459914bbc67465b5e17"
 
 // TestLayoutHasOneMeaning: the rules under one version never change.
 func TestLayoutHasOneMeaning(t *testing.T) {
-	const want = "sha256:d0f1b42a337c18dcbc280796510960ee3bd0a038bb170df575513da0b9c36629"
+	const want = "sha256:5f33c099f53b5d7bd02a5b9b3444b79ed76bdf4982bd41df22252336a9c3a98b"
 	if got := digest.FromBytes(layoutJSON); got != want {
 		t.Errorf("layout.json is %s, under the version %s it is %s: change LayoutVersion with the rules", got, LayoutVersion, want)
 	}
@@ -58,12 +59,13 @@ func TestUnpack(t *testing.T) {
 		return string(b)
 	}
 	for p, want := range map[string]string{"usr/bin/tool": "#!/bin/sh\n", "bin/tool": "#!/bin/sh\n", "usr/bin/awk": "x", "usr/bin/cc": "gcc", "usr/bin/gcc-hard": "gcc",
-		"usr/share/doc/aa/copyright": "kept", "usr/share/doc/bb/copyright": "kept", "usr/lib/x/ld.so": "z", "etc/dd.conf": ""} {
+		"usr/share/doc/aa/copyright": "kept", "usr/share/doc/bb/copyright": "kept", "usr/lib/x/ld.so": "z", "etc/dd.conf": "",
+		"usr/lib/crti.o": "stays", "usr/lib/libgcc.a": "stays", "usr/lib/libempty.a": "!<arch>\n"} {
 		if got := read(p); got != want {
 			t.Errorf("%s: %q, want %q", p, got, want)
 		}
 	}
-	for _, p := range []string{"usr/share/man", "usr/share/doc/aa/README", "usr/bin/python3", "usr/bin/c++"} {
+	for _, p := range []string{"usr/share/man", "usr/share/doc/aa/README", "usr/bin/python3", "usr/bin/c++", "usr/lib/libz.a", "usr/lib/liby.a", "usr/lib/x.o"} {
 		if _, err := os.Lstat(filepath.Join(where, p)); err == nil {
 			t.Errorf("%s is there", p)
 		}
