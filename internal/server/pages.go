@@ -222,7 +222,11 @@ type rowView struct {
 	Evidence string // of the evidence index; empty: none
 	Builder  string // as a link; empty: none
 	Reasons  []reasonView
+	More     []reasonView // the rest, folded
 }
+
+// maxReasons is how many reasons a row shows unfolded.
+const maxReasons = 6
 
 type reasonView struct {
 	policy.Reason
@@ -351,7 +355,9 @@ func shorten(commit string) string {
 func (s *Server) rowView(ctx context.Context, p *Project, row status.Row, anchors map[string]string) rowView {
 	rv := rowView{Row: row, Anchor: anchors[string(row.PURL)], Name: row.PURL.Name(), Version: row.PURL.Version()}
 	if row.Digest != nil {
-		rv.Evidence = "/evidence/" + row.Digest.Hex()
+		if files, err := s.backend.Evidence(ctx, *row.Digest); err == nil && len(files) > 0 {
+			rv.Evidence = "/evidence/" + row.Digest.Hex()
+		}
 		if row.File != nil && row.PURL.Type() == "pypi" {
 			rv.Download = (&url.URL{Path: "/r/" + p.Document.Project + "/pypi/files/" + row.Digest.Hex() + "/" + *row.File}).String()
 		}
@@ -373,6 +379,10 @@ func (s *Server) rowView(ctx context.Context, p *Project, row status.Row, anchor
 			v.Link = "#" + anchors[string(x.Artifact)]
 		}
 		rv.Reasons = append(rv.Reasons, v)
+	}
+	// Its own reasons come first; a long list of what it rests on is folded.
+	if len(rv.Reasons) > maxReasons {
+		rv.Reasons, rv.More = rv.Reasons[:maxReasons-1], rv.Reasons[maxReasons-1:]
 	}
 	return rv
 }

@@ -324,7 +324,7 @@ func (s *Server) simpleFile(w http.ResponseWriter, r *http.Request) {
 			s.fail(w, r, err)
 			return
 		}
-		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+		w.Header().Set("Cache-Control", "max-age=31536000, immutable")
 		s.write(w, r, "text/plain; charset=utf-8", m.metadata)
 		return
 	}
@@ -337,9 +337,8 @@ func (s *Server) simpleFile(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("ETag", `"`+d.Hex()+`"`)
-	h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	h.Set("Cache-Control", "max-age=31536000, immutable")
 	h.Set("Content-Disposition", "attachment")
-	h.Set("X-Hallmark-Class", string(row.Class))
 	s.metrics.files.Add(1)
 	if m, err := s.meta.of(r.Context(), s.backend, d, file); err == nil {
 		s.metrics.bytes.Add(m.size)

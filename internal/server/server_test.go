@@ -21,6 +21,7 @@ import (
 
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
+	"hallmark/internal/policy"
 	"hallmark/internal/status"
 )
 
@@ -345,6 +346,27 @@ func TestPagesAreWholeHTML(t *testing.T) {
 		if strings.Contains(body, "ZgotmplZ") {
 			t.Errorf("%s: a template wrote into a place that it must not", path)
 		}
+	}
+}
+
+// TestManyReasonsAreFolded: nothing is left out, but a row stays a row.
+func TestManyReasonsAreFolded(t *testing.T) {
+	f := sample(t)
+	prev := f.projects["acme/web"]
+	f.projects["acme/web"] = func() (*Project, error) {
+		p, err := prev()
+		if err != nil {
+			return nil, err
+		}
+		for i := range 20 {
+			p.Document.Artifacts[1].Reasons = append(p.Document.Artifacts[1].Reasons,
+				policy.Reason{Code: policy.DependencyCommunity, Message: fmt.Sprintf("It depends on number %d.", i), Artifact: "pkg:pypi/flask@3.0.3"})
+		}
+		return p, nil
+	}
+	_, body := ask(t, serve(t, f), "GET", "/acme/web")
+	if !strings.Contains(body, "and 16 more reasons") || !strings.Contains(body, "number 19.") {
+		t.Error("reasons are lost")
 	}
 }
 

@@ -123,12 +123,34 @@ func Render(w io.Writer, doc Document, width int, color bool) error {
 			mark, hue = "? community", yellow
 		}
 		p.line("%s  %-*s  %-9s  %s", p.paint(hue, mark), name, clean(label(r)), r.Status, p.paint(dim, clean(detail(r))))
-		for _, reason := range r.Reasons {
-			p.wrap("    ", clean(reason.Code+": "+reason.Message))
+		for _, reason := range reasons(r) {
+			p.wrap("    ", clean(reason))
 		}
 	}
 	_, err := io.WriteString(w, p.b.String())
 	return err
+}
+
+// reasons gives a row's reasons as lines: those that lie in it each for itself,
+// what it rests on together.
+func reasons(r Row) []string {
+	var out, deps []string
+	for _, x := range r.Reasons {
+		if x.Code == policy.DependencyCommunity && x.Artifact != "" {
+			deps = append(deps, x.Artifact.Name()+" "+x.Artifact.Version())
+			continue
+		}
+		out = append(out, x.Code+": "+x.Message)
+	}
+	switch n := len(deps); {
+	case n > 5:
+		out = append(out, fmt.Sprintf("%s: It depends on %s and %d more, which are not secure.", policy.DependencyCommunity, strings.Join(deps[:4], ", "), n-4))
+	case n > 1:
+		out = append(out, fmt.Sprintf("%s: It depends on %s and %s, which are not secure.", policy.DependencyCommunity, strings.Join(deps[:n-1], ", "), deps[n-1]))
+	case n == 1:
+		out = append(out, fmt.Sprintf("%s: It depends on %s, which is not secure.", policy.DependencyCommunity, deps[0]))
+	}
+	return out
 }
 
 // label is how a row is called: name and version, with the type where it is not
