@@ -174,7 +174,7 @@ func TestContrast(t *testing.T) {
 	ts := serve(t, large(t))
 	for _, scheme := range []string{"light", "dark"} {
 		for _, width := range []int64{1280, 390} {
-			for name, path := range map[string]string{"project": "/acme/web", "filtered": "/acme/web?q=nothing+has+this", "home": "/",
+			for name, path := range map[string]string{"project": "/acme/web", "filtered": "/acme/web?q=nothing+has+this", "home": "/", "started": "/acme/started",
 				"unsolved": "/acme/unsolved", "empty": "/acme/empty", "error": "/acme/none", "builder": "/builder/" + testKey + "/hermetic", "verifier": "/verifier/" + testKey} {
 				media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}
 				if err := chromedp.Do(ctx, chromedp.EmulateViewport(width, 1000), chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {

@@ -143,7 +143,7 @@ func wheel(t testing.TB, name, version string, requires ...string) (string, []by
 // sample is statustest's project with real wheels in place of its files.
 func sample(t testing.TB) *fake {
 	t.Helper()
-	f := &fake{projects: map[string]func() (*Project, error){}, names: []string{"acme/empty", "acme/unsolved", "acme/web"},
+	f := &fake{projects: map[string]func() (*Project, error){}, names: []string{"acme/empty", "acme/started", "acme/unsolved", "acme/web"},
 		blobs: map[digest.Digest][]byte{}, evidence: map[digest.Digest]map[string][]byte{}}
 	in := statustest.Sample()
 	// A file that is stored, but not of this plan.
@@ -171,6 +171,12 @@ func sample(t testing.TB) *fake {
 	}
 	f.projects["acme/empty"] = func() (*Project, error) {
 		doc, _ := status.Build(status.Input{Project: "acme/empty", Plan: &plan.Plan{}, Policy: in.Policy})
+		return &Project{Document: doc, Policy: in.Policy}, nil
+	}
+	f.projects["acme/started"] = func() (*Project, error) { // solved, and nothing built
+		start := in
+		start.Project, start.Steps, start.Served = "acme/started", nil, nil
+		doc, _ := status.Build(start)
 		return &Project{Document: doc, Policy: in.Policy}, nil
 	}
 	f.projects["acme/unsolved"] = func() (*Project, error) {

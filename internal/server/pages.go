@@ -255,7 +255,7 @@ type projectView struct {
 	CommitShort string
 	PlanShort   string
 	IndexURL    string
-	Host        string
+	Ask         string   // a package of the project, for the snippets
 	Example     *rowView // a secure artifact, for the commands to verify
 	Work        int      // running or queued
 	StatusURL   string
@@ -297,7 +297,7 @@ func (s *Server) project(w http.ResponseWriter, r *http.Request) {
 func (s *Server) projectView(ctx context.Context, p *Project, f filter) projectView {
 	doc := p.Document
 	v := projectView{Project: p, Name: doc.Project, Summary: doc.Summary, Pie: newPie(doc.Summary), PolicyName: policyName(doc.Policy),
-		Filter: f, IndexURL: s.opts.ExternalURL + "/r/" + doc.Project + "/pypi/simple/", Host: s.opts.ExternalURL,
+		Filter: f, IndexURL: s.opts.ExternalURL + "/r/" + doc.Project + "/pypi/simple/", Ask: "PACKAGE",
 		StatusURL: "/api/v1/projects/" + doc.Project + "/status"}
 	v.CommitShort = shorten(doc.Commit)
 	v.PlanShort = doc.Plan.Short()
@@ -305,6 +305,7 @@ func (s *Server) projectView(ctx context.Context, p *Project, f filter) projectV
 	for _, row := range doc.Artifacts {
 		anchors[string(row.PURL)] = anchor(row)
 	}
+	asked := false // Ask is a secure one
 	classes, gradeCount, reasons := map[string]int{}, map[policy.Grade]int{}, map[string]int{}
 	for _, row := range status.ForPeople(doc.Artifacts) {
 		classes[string(row.Class)]++
@@ -317,6 +318,9 @@ func (s *Server) projectView(ctx context.Context, p *Project, f filter) projectV
 				reasons[x.Code]++
 				seen[x.Code] = true
 			}
+		}
+		if row.Direct && row.File != nil && (v.Ask == "PACKAGE" || secure(row) && !asked) {
+			v.Ask, asked = row.PURL.Name(), secure(row)
 		}
 		if row.Status == status.Queued || row.Status == status.Running {
 			v.Work++

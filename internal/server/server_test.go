@@ -93,7 +93,7 @@ func TestTranscript(t *testing.T) {
 		{"POST", "/acme/web", nil, 405, "text/plain; charset=utf-8", "hallmark command"},
 		{"DELETE", "/api/v1/projects", nil, 405, "text/plain; charset=utf-8", ""},
 		{"OPTIONS", "/acme/web", nil, 405, "text/plain; charset=utf-8", ""},
-		{"GET", "/api/v1/projects", nil, 200, "application/json", `{"projects":["acme/empty","acme/unsolved","acme/web"]}`},
+		{"GET", "/api/v1/projects", nil, 200, "application/json", `{"projects":["acme/empty","acme/started","acme/unsolved","acme/web"]}`},
 		{"GET", "/api/v1/projects/acme/web/status", nil, 200, "application/json", `"percent_secure":40`},
 		{"GET", "/api/v1/projects/acme/none/status", nil, 404, "application/problem+json", `"status":404`},
 		{"GET", "/api/v1/projects/acme/unsolved/status", nil, 409, "application/problem+json", "hallmark builds"},
