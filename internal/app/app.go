@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sync/singleflight"
+
 	"hallmark/internal/blob"
 	"hallmark/internal/build"
 	"hallmark/internal/digest"
@@ -85,6 +87,7 @@ type App struct {
 	authority *evidence.Authority // opened when something is signed
 	engine    *build.Engine
 	client    *pypi.Client
+	fetching  singleflight.Group // downloads, by digest
 }
 
 // Open opens a data directory. There is one writer at a time; a second one gets
@@ -320,14 +323,10 @@ func (a *App) Engine() (*build.Engine, error) {
 	if a.engine != nil {
 		return a.engine, nil
 	}
-	workers := a.cfg.Workers
-	if workers <= 0 {
-		workers = runtime.NumCPU()
-	}
 	e := &build.Engine{
 		Blobs: a.Blobs, Records: records{a}, Runner: a.runner, Language: pypi.Language{},
 		Builder: a.BuilderID(), Platform: a.Platform(), Limits: sandbox.DefaultLimits(),
-		Workers: workers, Faketime: faketimePath, Tmp: a.path("tmp"), Seed: a.unpackSeed, Retry: a.cfg.Retry,
+		Workers: a.workers(), Faketime: faketimePath, Tmp: a.path("tmp"), Seed: a.unpackSeed, Retry: a.cfg.Retry,
 		Progress: func(ev build.Event) { a.event(ev) },
 	}
 	if err := e.Open(a.path("layers")); err != nil {
@@ -335,6 +334,14 @@ func (a *App) Engine() (*build.Engine, error) {
 	}
 	a.engine = e
 	return e, nil
+}
+
+// workers is how many builds run at a time.
+func (a *App) workers() int {
+	if a.cfg.Workers > 0 {
+		return a.cfg.Workers
+	}
+	return runtime.NumCPU()
 }
 
 // faketimePath is where Debian's libfaketime is in the seed's tree.

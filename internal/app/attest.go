@@ -126,7 +126,7 @@ func (a *App) unsigned(ctx context.Context, s *Solved, st plan.Step, check *chec
 	last := results[len(results)-1]
 	subject := evidence.Subject{Digest: last.FirstDigest}
 	for _, b := range counted {
-		if b.ID == last.First {
+		if b.ID == last.First && b.Output != nil {
 			subject.Name = b.Output.File
 		}
 	}

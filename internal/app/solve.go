@@ -53,10 +53,13 @@ func (a *App) fetch(ctx context.Context, name string, f pypi.File) error {
 	if err != nil {
 		return err
 	}
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(c.Download(ctx, name, f, w)) }()
-	_, _, err = a.Blobs.Put(ctx, r, d, maxSource)
-	r.CloseWithError(context.Canceled)
+	_, err, _ = a.fetching.Do(f.SHA256, func() (any, error) {
+		r, w := io.Pipe()
+		go func() { w.CloseWithError(c.Download(ctx, name, f, w)) }()
+		_, _, err := a.Blobs.Put(ctx, r, d, maxSource)
+		r.CloseWithError(context.Canceled)
+		return nil, err
+	})
 	if err != nil {
 		return fmt.Errorf("fetching %s: %w", f.Name, err)
 	}
@@ -166,7 +169,7 @@ func (a *App) solve(ctx context.Context, requirements []string, at time.Time, ov
 		Provider: provider, Env: env, Platform: a.Platform(), Profile: profile, At: at, Host: host{a},
 		Seed: plan.Seed{Name: a.pin.Name, Digest: a.pinID, Bytes: seedBytes}, Overrides: overrides,
 		Fetch:    a.fetch,
-		Progress: func(what string) { a.progress.Step(0, 0, what) },
+		Progress: func(what string) { a.progress.Step(0, 0, what) }, Workers: a.workers(),
 	}
 	a.progress.Stage("solve")
 	p, err := planner.Plan(ctx, requirements)

@@ -22,6 +22,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"hallmark/internal/archive"
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem"
@@ -99,6 +101,7 @@ type Engine struct {
 	seed   *Seed
 	outMu  sync.Mutex
 	outs   map[digest.Digest]*call // builds for queries, by step
+	asking singleflight.Group      // queries, by step
 }
 
 // Event is one change in the work.
@@ -279,10 +282,16 @@ func (e *Engine) copyOut(d digest.Digest, name string) error {
 	return errors.Join(err, w.Close())
 }
 
+// By how much the second build's clocks are moved.
+const (
+	clockShift  = (400*24 + 1) * time.Hour
+	uptimeShift = 9999999 * time.Second
+)
+
 // secondAxes is how the second build of a step is run.
 func secondAxes(faketime string) *sandbox.Variation {
 	return &sandbox.Variation{
-		CPUs: 1, KernelRelease: true, Clock: (400*24 + 1) * time.Hour, Uptime: 9999999 * time.Second,
+		CPUs: 1, KernelRelease: true, Clock: clockShift, Uptime: uptimeShift,
 		PIDs: 300, Faketime: faketime,
 	}
 }
@@ -404,9 +413,15 @@ func (e *Engine) judge(res *sandbox.Result, log []byte) *record.Failure {
 				what = append(what, a.Kind+" "+a.Target)
 			}
 		}
-		return &record.Failure{Class: record.FailNetwork, Log: lines(),
+		f := &record.Failure{Class: record.FailNetwork, Log: lines(),
 			Message: "The build reached for the network: " + strings.Join(what, ", ") + ".",
 			Advice:  "A build has no network. What it wants to fetch must be declared as an input: as a build requirement, or inside the source."}
+		// Often it reached out for a program that it did not find.
+		if d := e.Language.Diagnose(log, res.Exit); d.Class == record.FailMissingTool {
+			f.Missing = d.Missing
+			f.Message = strings.TrimSuffix(d.Message, ".") + "; to get it, it reached for the network: " + strings.Join(what, ", ") + "."
+		}
+		return f
 	}
 	if res.Limit != "" {
 		return &record.Failure{Class: res.Limit, Log: lines(), Message: limitMessage(res.Limit, e.Limits),

@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"sync"
 	"time"
 
@@ -52,6 +54,22 @@ func lasting(f *record.Failure) bool {
 // before it what it is built with. Such builds are of purpose query: never
 // served and never counted.
 func (e *Engine) Query(ctx context.Context, s plan.Step, known map[digest.Digest]plan.Step) (map[string][]byte, *record.Failure, error) {
+	type answer struct {
+		files map[string][]byte
+		f     *record.Failure
+	}
+	v, err, _ := e.asking.Do(string(s.ID), func() (any, error) {
+		files, f, err := e.query(ctx, s, known)
+		return answer{files, f}, err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	a := v.(answer)
+	return a.files, a.f, nil
+}
+
+func (e *Engine) query(ctx context.Context, s plan.Step, known map[digest.Digest]plan.Step) (map[string][]byte, *record.Failure, error) {
 	output := func(id digest.Digest) (*record.Output, error) {
 		rec, err := e.forQuery(ctx, known[id], known)
 		if err != nil {
@@ -449,7 +467,7 @@ func axes(first, second *record.Build) []record.Axis {
 	var out []record.Axis
 	for _, name := range record.Axes {
 		a := record.Axis{Name: name, First: first.Measured[name], Second: second.Measured[name]}
-		a.Varied = a.First != "" && a.Second != "" && a.First != a.Second && second.NotVaried[name] == ""
+		a.Varied = a.First != "" && a.Second != "" && a.First != a.Second && second.NotVaried[name] == "" && moved(name, a.First, a.Second)
 		if !a.Varied {
 			a.Cause = second.NotVaried[name]
 			if a.Cause == "" {
@@ -459,6 +477,22 @@ func axes(first, second *record.Build) []record.Axis {
 		out = append(out, a)
 	}
 	return out
+}
+
+// moved tells whether an axis that moves by itself was moved on purpose: two
+// builds never run at the same second.
+func moved(axis, first, second string) bool {
+	switch axis {
+	case record.AxisClock:
+		a, errA := time.Parse(time.RFC3339, first)
+		b, errB := time.Parse(time.RFC3339, second)
+		return errA == nil && errB == nil && b.Sub(a) > clockShift-24*time.Hour
+	case record.AxisUptime:
+		a, errA := strconv.ParseFloat(first, 64)
+		b, errB := strconv.ParseFloat(second, 64)
+		return errA == nil && errB == nil && math.Abs(b-a) > uptimeShift.Seconds()/2
+	}
+	return true
 }
 
 // graph runs fn for every step, each after those that it reads, Workers at a

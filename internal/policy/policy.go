@@ -53,6 +53,7 @@ const (
 	BuilderUntrusted    = "builder-untrusted"
 	NetworkAccess       = "network-access"
 	NotBuilt            = "not-built"
+	PublishedServed     = "published-served"
 	EvidenceMissing     = "evidence-missing"
 	SourceUnverified    = "source-unverified"
 )
@@ -154,7 +155,7 @@ func own(e Evidence, p Policy) []Reason {
 	}
 	if len(linked) > 0 {
 		sort.Strings(linked)
-		add(SeedInRuntime, "Bytes of the seed ended up inside it: %s.", strings.Join(linked, ", "))
+		add(SeedInRuntime, "Bytes of the seed ended up inside it: %s.", few(linked))
 	}
 	if p.ScoreFloor != nil {
 		switch {
@@ -223,7 +224,12 @@ func buildReasons(e Evidence, p Policy) []Reason {
 		}
 		return rs
 	}
-	if e.Published || digests[e.Served] == 0 {
+	switch {
+	case e.Published:
+		add(PublishedServed, "The published file is served in place of the one that was built here, as the project asks for what cannot be proven.")
+	case e.Served == "":
+		add(NotBuilt, "Nothing is served for it, as the project asks for what cannot be proven.")
+	case digests[e.Served] == 0:
 		add(NotBuilt, "The file that is served is not one that was built here.")
 	}
 	for _, r := range e.Rebuilds {
@@ -411,6 +417,14 @@ func Percent(secure, all int) *int {
 	}
 	n := secure * 100 / all
 	return &n
+}
+
+// few names at most five.
+func few(s []string) string {
+	if len(s) > 5 {
+		return strings.Join(s[:5], ", ") + fmt.Sprintf(" and %d more", len(s)-5)
+	}
+	return strings.Join(s, ", ")
 }
 
 func contains(list []string, s string) bool {

@@ -21,6 +21,7 @@ type symptom struct {
 // symptoms are tried in order; each is a message of a tool in wide use, not of
 // one package.
 var symptoms = []symptom{
+	{regexp.MustCompile(`(?i)\bRust (?:toolchain |compiler )?not found`), record.FailMissingTool, "rustc", "the Rust compiler"},
 	{regexp.MustCompile(`(?i)can't find Rust compiler|Failed to find Rust|is Rust (?:compiler )?installed`), record.FailMissingTool, "rustc", "the Rust compiler"},
 	{regexp.MustCompile(`(?i)Cargo, the Rust package manager, is not installed`), record.FailMissingTool, "cargo", "Rust's package manager"},
 	{regexp.MustCompile(`(?:FileNotFoundError|OSError).*No such file or directory: '([A-Za-z0-9_.+-]{1,60})'`), record.FailMissingTool, "", "the program"},

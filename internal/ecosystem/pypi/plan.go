@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"sync"
 	"time"
 
 	"hallmark/internal/digest"
@@ -54,6 +55,8 @@ type Planner struct {
 	Overrides map[string]Metadata
 	// Progress is told what is being planned; may be nil.
 	Progress func(what string)
+	// Workers is how many packages are planned at a time; 0 and 1: one.
+	Workers int
 
 	nodes   map[string]*node
 	stack   []string
@@ -83,9 +86,7 @@ func (p *Planner) say(format string, args ...any) {
 // Plan solves the requirements. A conflict between them is an error
 // (fault.Conflict); what goes wrong with one package is in the plan.
 func (p *Planner) Plan(ctx context.Context, requirements []string) (*plan.Plan, error) {
-	p.nodes, p.known, p.stack = map[string]*node{}, map[digest.Digest]plan.Step{}, nil
-	p.queries, p.sources, p.envs = map[digest.Digest]plan.Step{}, map[digest.Digest]plan.Source{}, map[string]*Solution{}
-	p.order, p.asked, p.sdists = nil, map[string]bool{}, map[string]map[string]bool{}
+	p.reset()
 	p.Provider.Query = p.queryMetadata
 
 	reqs, texts, err := parseRequirements(requirements)
@@ -98,6 +99,7 @@ func (p *Planner) Plan(ctx context.Context, requirements []string) (*plan.Plan, 
 		return nil, err
 	}
 	p.note(sol)
+	p.rehearse(ctx, sol.Pins)
 	out := &plan.Plan{
 		Schema: plan.Schema, Ecosystem: "pypi", Requirements: texts, Platform: p.Platform,
 		AtTime: p.At.UTC().Format(time.RFC3339), Seed: p.Seed,
@@ -130,6 +132,45 @@ func (p *Planner) Plan(ctx context.Context, requirements []string) (*plan.Plan, 
 		return nil, fault.New(fault.Corrupt, "the plan that was made is not whole: %w", err)
 	}
 	return out, nil
+}
+
+// rehearse plans the pins several at a time and throws the plans away: what stays
+// are the answers of backends, which the host keeps by step. The plan itself is
+// made afterwards by one goroutine in one order, so that it depends on nothing but
+// its input; it then waits for nobody.
+func (p *Planner) rehearse(ctx context.Context, pins []Pin) {
+	if p.Workers < 2 {
+		return
+	}
+	todo := make(chan Pin)
+	var wg sync.WaitGroup
+	for range p.Workers {
+		q := &Planner{Provider: p.Provider, Env: p.Env, Platform: p.Platform, Seed: p.Seed, Profile: p.Profile, At: p.At, Host: p.Host,
+			Fetch: p.Fetch, Overrides: p.Overrides, Progress: p.Progress}
+		q.reset()
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for pin := range todo {
+				// An error comes up again when the plan is made.
+				if _, err := q.plan(ctx, pin); err != nil {
+					q.stack = nil
+				}
+			}
+		}()
+	}
+	for _, pin := range pins {
+		todo <- pin
+	}
+	close(todo)
+	wg.Wait()
+}
+
+// reset forgets everything that was planned.
+func (p *Planner) reset() {
+	p.nodes, p.known, p.stack = map[string]*node{}, map[digest.Digest]plan.Step{}, nil
+	p.queries, p.sources, p.envs = map[digest.Digest]plan.Step{}, map[digest.Digest]plan.Source{}, map[string]*Solution{}
+	p.order, p.asked, p.sdists = nil, map[string]bool{}, map[string]map[string]bool{}
 }
 
 // finish puts what was planned into the plan, in orders that depend on nothing
@@ -494,33 +535,41 @@ func (p *Planner) inputs(src plan.Source, deps []plan.Step) []plan.Input {
 }
 
 // queryMetadata is the resolver's last resort: the package's own backend is
-// asked for its metadata.
+// asked for its metadata. A package whose backend cannot be asked has no known
+// requirements; it cannot be built either, and its row says so.
 func (p *Planner) queryMetadata(ctx context.Context, c Candidate) (Metadata, error) {
+	nothing := Metadata{Name: c.Name, Version: c.Version}
 	if c.Sdist == nil {
-		return Metadata{}, fault.New(fault.NotFound, "%s %s has neither readable metadata nor a source to ask", c.Name, c.Version)
+		return nothing, nil
 	}
-	pin := Pin{Name: c.Name, Version: c.Version, Candidate: c}
-	n, err := p.plan(ctx, pin)
+	// The resolver asks from several goroutines; planning is one's work.
+	q := &Planner{Provider: p.Provider, Env: p.Env, Platform: p.Platform, Seed: p.Seed, Profile: p.Profile, At: p.At, Host: p.Host,
+		Fetch: p.Fetch, Overrides: p.Overrides, Progress: p.Progress}
+	q.reset()
+	n, err := q.plan(ctx, Pin{Name: c.Name, Version: c.Version, Candidate: c})
 	if err != nil {
 		return Metadata{}, err
 	}
 	if n.step == nil {
-		return Metadata{}, fault.New(fault.NotFound, "the metadata of %s %s can only be had from its backend: %s", c.Name, c.Version, n.unplanned.Message)
+		return nothing, nil
 	}
-	q := *n.step
-	q.Recipe.Kind = "pep517-metadata"
-	if q, err = q.Seal(); err != nil {
+	ask := *n.step
+	ask.Recipe.Kind = "pep517-metadata"
+	if ask, err = ask.Seal(); err != nil {
 		return Metadata{}, err
 	}
-	files, failure, err := p.Host.Query(ctx, q, p.known)
+	files, failure, err := p.Host.Query(ctx, ask, q.known)
 	if err != nil {
 		return Metadata{}, err
 	}
-	p.queries[q.ID] = q
 	if failure != nil {
-		return Metadata{}, fault.New(fault.NotFound, "the backend of %s %s was asked for its metadata: %s", c.Name, c.Version, failure.Message)
+		return nothing, nil
 	}
-	return ParseMetadata(files["METADATA"])
+	m, err := ParseMetadata(files["METADATA"])
+	if err != nil {
+		return nothing, nil
+	}
+	return m, nil
 }
 
 // causeOf finds which of the steps is at fault, where the failure names it.
