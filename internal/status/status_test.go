@@ -132,7 +132,7 @@ func TestOneChange(t *testing.T) {
 			ms, status.Succeeded, "seed-in-runtime@markupsafe"},
 		{"a published file is served", func(in *status.Input) {
 			in.Served["pkg:pypi/markupsafe@2.1.5"] = status.File{Name: "x.whl", Digest: digest.FromBytes([]byte("theirs")), Published: true}
-		}, ms, status.Succeeded, "not-built@markupsafe"},
+		}, ms, status.Succeeded, "published-served@markupsafe"},
 		{"revoked", func(in *status.Input) { statustest.Edit(in, ms, func(s *status.Step) { s.Builds[1].Revoked = true }) },
 			ms, status.Succeeded, "not-rebuilt@markupsafe"},
 	} {
