@@ -1,0 +1,44 @@
+# Everything a newcomer needs: make run, make test. The work is in scripts/, so
+# that it can be read and run without make.
+
+PORT     ?= 8420
+FUZZTIME ?= 60s
+
+export PORT FUZZTIME
+
+.DEFAULT_GOAL := help
+.PHONY: help run stop build test test-short fmt lint fuzz clean
+
+help: ## Say what there is
+	@echo 'make TARGET, with one of these targets:'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	@echo 'Variables: PORT=$(PORT) of the server, FUZZTIME=$(FUZZTIME) for each fuzz target.'
+
+run: ## Build Hallmark and the sample project, show its status, serve it
+	@scripts/run
+
+stop: ## End the server that make run started
+	@scripts/stop
+
+build: ## Compile bin/hallmark, the same bytes wherever the checkout lies
+	@scripts/build
+
+test: ## All tests and checks; installs what they need
+	@scripts/test
+
+test-short: ## Only the tests that need neither network nor root
+	CGO_ENABLED=0 go test -short ./...
+
+fmt: ## Format the Go files
+	gofmt -w $$(git ls-files -co --exclude-standard '*.go')
+
+lint: ## gofmt, go vet, staticcheck, govulncheck
+	@scripts/lint
+
+fuzz: ## Run each fuzz target for FUZZTIME
+	@scripts/fuzz
+
+clean: ## End the server; remove bin/ and .hallmark/, the sample's data directory included
+	@scripts/stop
+	@chmod -R u+w .hallmark 2>/dev/null || true
+	rm -rf bin .hallmark sample/hallmark.lock
