@@ -32,6 +32,16 @@ type Native struct {
 	Digest digest.Digest
 }
 
+// Companion is how a layer is made faster to use: a command run in the sandbox on
+// the layer alone, whose output is laid into every root that the layer is in. It
+// must be derived from the layer's files and execute none of them.
+type Companion struct {
+	Args   []string // empty: the layer needs none
+	Env    []string
+	At     string // absolute folder, inside, at which the output is laid
+	Within string // the folder of the output that a layer's own may fill; else it is refused
+}
+
 // Language is what building asks of an ecosystem. Its methods may be called
 // from several goroutines.
 type Language interface {
@@ -43,6 +53,10 @@ type Language interface {
 	Base(dir string) error
 	// Unpack lays a dependency's file down in dir as a layer.
 	Unpack(file, dir string) error
+	// SeedCompanion and Companion say how the seed's and a dependency's layer are
+	// made faster to use.
+	SeedCompanion() Companion
+	Companion() Companion
 	// Command gives what a step runs.
 	Command(s plan.Step) (Command, error)
 	// Accept looks at what a build left in dir. A failure is the build's fault; an

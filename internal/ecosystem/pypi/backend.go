@@ -119,6 +119,7 @@ func Variables(epoch int64) map[string]string {
 		"PYTHONHASHSEED":          "0",
 		"PYTHONDONTWRITEBYTECODE": "1",
 		"PYTHONNOUSERSITE":        "1",
+		"PYTHONPYCACHEPREFIX":     bytecodePath,
 		"PYTHONUNBUFFERED":        "1",
 	}
 }

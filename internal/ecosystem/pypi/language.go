@@ -32,6 +32,33 @@ func (Language) Base(dir string) error { return VenvLayer(dir) }
 // Unpack is ecosystem.Language's.
 func (Language) Unpack(file, dir string) error { _, err := UnpackWheel(file, dir); return err }
 
+// bytecodePath is where the compiled forms of modules are (PEP 3147, and
+// PYTHONPYCACHEPREFIX): apart from the modules, so that nothing that copies a
+// package copies them.
+const bytecodePath = "/usr/lib/hallmark/bytecode"
+
+// compile gives the command that compiles modules to bytecode that is valid by
+// itself (PEP 552, unchecked), without importing one and without reading a
+// configuration. Without it every interpreter of every build compiles half of
+// the standard library and of setuptools anew, which is most of its time.
+func compile(within string, dirs ...string) ecosystem.Companion {
+	return ecosystem.Companion{
+		Args: append([]string{"/usr/bin/python3.11", "-P", "-s", "-S", "-X", "pycache_prefix=" + outputPath, "-m", "compileall",
+			"-q", "-j", "1", "--invalidation-mode", "unchecked-hash"}, dirs...),
+		Env: []string{"PATH=/usr/bin:/bin", "PYTHONHASHSEED=0", "LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1"}, At: bytecodePath, Within: within,
+	}
+}
+
+// SeedCompanion is ecosystem.Language's: the standard library's bytecode.
+func (Language) SeedCompanion() ecosystem.Companion {
+	return compile("usr/lib/", "/usr/lib/python3.11", "/usr/lib/python3/dist-packages")
+}
+
+// Companion is ecosystem.Language's: a wheel's bytecode.
+func (Language) Companion() ecosystem.Companion {
+	return compile(envPrefix[1:]+"/", SitePackages)
+}
+
 // Command is ecosystem.Language's.
 func (Language) Command(s plan.Step) (ecosystem.Command, error) { return CommandOf(s) }
 
