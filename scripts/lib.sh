@@ -10,6 +10,8 @@ pidfile=$state/serve.pid
 portfile=$state/serve.port
 serverlog=$state/serve.log
 export CGO_ENABLED=0
+# One set of compiled packages serves the program, the checks and the tests.
+export GOFLAGS='-trimpath -buildvcs=false' GOWORK=off
 
 say() { printf '%s\n' "$*"; }
 fail() {
