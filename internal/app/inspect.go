@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hallmark/internal/digest"
+	"hallmark/internal/ecosystem/debian"
 	"hallmark/internal/evidence"
 	"hallmark/internal/fault"
 	"hallmark/internal/plan"
@@ -454,6 +455,12 @@ func (a *App) Fsck(ctx context.Context) ([]Damage, error) {
 		}
 		out = append(out, Damage{"log", oneSentence(err)})
 	}
+	if l, err := debian.LoadLayer(a.pin, a.seedDir()); err == nil {
+		a.progress.Stage("check the seed")
+		if err := debian.Verify(l.Dir, l); err != nil {
+			out = append(out, Damage{"seed", oneSentence(err) + "; remove the folder " + filepath.Base(filepath.Dir(l.Dir)) + " under layers, it is made anew"})
+		}
+	}
 	more, err := a.fsckEvidence(ctx)
 	return append(out, more...), err
 }
@@ -475,7 +482,7 @@ func (a *App) fsckEvidence(ctx context.Context) ([]Damage, error) {
 			return nil, err
 		}
 		a.progress.Step(i+1, len(rows), row.Name)
-		if row.Name == vsaDSSEFile {
+		if row.Name == vsaDSSEFile || row.PredicateType == seedEvidenceType {
 			continue
 		}
 		b, err := a.Blobs.ReadAll(row.Blob, maxDocument)

@@ -18,6 +18,7 @@ import (
 	"hallmark/internal/ecosystem/debian"
 	"hallmark/internal/fault"
 	"hallmark/internal/record"
+	"hallmark/internal/store"
 	"hallmark/seed"
 )
 
@@ -59,6 +60,9 @@ func (a *App) seedLayer(ctx context.Context) (debian.Layer, error) {
 			return debian.Layer{}, fmt.Errorf("fetching the seed: %w", err)
 		}
 	}
+	if err := a.keepSeedEvidence(ctx); err != nil {
+		return debian.Layer{}, err
+	}
 	a.progress.Note(fmt.Sprintf("fetched the seed (%d packages) in %.1f s", len(a.pin.Packages), time.Since(started).Seconds()))
 	started = time.Now()
 	a.progress.Stage("unpack the seed")
@@ -73,6 +77,56 @@ func (a *App) seedLayer(ctx context.Context) (debian.Layer, error) {
 	a.progress.Note(fmt.Sprintf("unpacked the seed (%d MB) in %.1f s", l.Bytes/1e6, time.Since(started).Seconds()))
 	return l, nil
 }
+
+// Names under which the seed's signed index is kept as evidence about the set.
+const (
+	inReleaseFile = "InRelease"
+	packagesFile  = "Packages"
+)
+
+// keepSeedEvidence fetches the archive's signed index, checks that the pin is what
+// it says, and keeps both as evidence about the seed. An archive that has moved on
+// cannot say it any more; then the pin's digests stand alone, and that is told.
+func (a *App) keepSeedEvidence(ctx context.Context) error {
+	if rows, err := a.Store.Evidence(ctx, a.pinID); err != nil || len(rows) >= 2 {
+		return err
+	}
+	roots, err := debian.ParseRoots(seed.Roots)
+	if err != nil {
+		return err
+	}
+	c, err := debian.NewClient(ctx, debian.Config{})
+	if err != nil {
+		return err
+	}
+	found, ev, err := c.Resolve(ctx, roots)
+	if err == nil {
+		var id digest.Digest
+		if id, err = found.Digest(); err == nil && id != a.pinID {
+			err = fmt.Errorf("it gives the set %s", id.Short())
+		}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		a.progress.Note(fmt.Sprintf("the seed's packages have the digests of the pin, but the archive's signed index does not name them any more: %v", err))
+		return nil
+	}
+	for name, b := range map[string][]byte{inReleaseFile: ev.InRelease, packagesFile: ev.Packages} {
+		d, err := a.putBytes(ctx, "", b)
+		if err != nil {
+			return err
+		}
+		if err := a.Store.AddEvidence(ctx, store.Evidence{Subject: a.pinID, Name: name, PredicateType: seedEvidenceType, Blob: d, Created: time.Now().UTC()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// seedEvidenceType marks evidence that is not a signed statement of ours.
+const seedEvidenceType = "urn:hallmark:seed:v1"
 
 // unpackSeed gives the engine the seed.
 func (a *App) unpackSeed(ctx context.Context) (build.Seed, error) {

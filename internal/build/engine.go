@@ -17,6 +17,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sort"
 	"strings"
 	"sync"
@@ -527,11 +528,20 @@ func (e *Engine) judge(res *sandbox.Result, log []byte) *record.Failure {
 		}
 		return f
 	}
+	if m := native.Find(log); m != nil {
+		return &record.Failure{Class: record.FailNative, Log: lines(),
+			Message: fmt.Sprintf("The build asks the compiler for code of the processor that it happens to run on (%s).", strings.TrimSpace(string(m))),
+			Advice:  "Build it for a named processor level; many packages have a setting for that."}
+	}
 	if res.Refused != "" {
 		return &record.Failure{Class: record.FailOutput, Message: res.Refused, Log: lines()}
 	}
 	return nil
 }
+
+// native is a compiler's option, as logs show it, that makes the result depend on
+// the builder's processor.
+var native = regexp.MustCompile(`(?m)(?:^|[\s'"])-m(?:arch|tune|cpu)=native\b`)
 
 func limitMessage(c record.FailureClass, l sandbox.Limits) string {
 	switch c {

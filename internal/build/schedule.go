@@ -476,7 +476,7 @@ func axes(first, second *record.Build) []record.Axis {
 		}
 		out = append(out, a)
 	}
-	return out
+	return append(out, record.Axis{Name: record.AxisProcessor, Cause: "both builds ran on one processor, and what it answers to a program that asks it cannot be masked"})
 }
 
 // moved tells whether an axis that moves by itself was moved on purpose: two

@@ -60,6 +60,7 @@ const (
 	FailOutput      FailureClass = "output-refused"      // what it left in the output is not what it may leave there
 	FailLog         FailureClass = "log-limit"           // it wrote more log than allowed
 	FailMetadata    FailureClass = "metadata-mismatch"   // what it made is not the package that was asked for
+	FailNative      FailureClass = "native-tuning"       // it asks the compiler for code of this very processor
 	FailLinks       FailureClass = "links-outside"       // it links a library that the platform does not promise
 	FailDependency  FailureClass = "dependency-failed"   // something that it is built with could not be built
 	FailSandbox     FailureClass = "sandbox-unavailable" // the host could not make the sandbox; says nothing about the package
@@ -137,7 +138,11 @@ const (
 	AxisDirectory = "directory-order"
 )
 
-// Axes lists all axes, sorted.
+// AxisProcessor is recorded and never varied: what the processor itself answers
+// (cpuid) is the same in both builds on one machine.
+const AxisProcessor = "processor"
+
+// Axes lists all axes that can be varied, sorted.
 var Axes = []string{AxisCPUs, AxisDirectory, AxisKernel, AxisPIDs, AxisUptime, AxisClock}
 
 // Measured is what one build's environment showed on each axis, read from
