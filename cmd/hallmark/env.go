@@ -156,8 +156,11 @@ func (p *progress) Step(done, total int, what string) {
 		p.shown = true
 		return
 	}
-	// Plain lines: what was finished, and a sign of life every few seconds.
-	if total > 0 && done > p.done || time.Since(p.last) > 5*time.Second {
+	// Plain lines: what was finished, one a second where there are many, and a sign
+	// of life every few seconds.
+	since := time.Since(p.last)
+	few := total <= 60 || done == total || since > time.Second
+	if total > 0 && done > p.done && few || since > 5*time.Second {
 		p.done, p.last = max(done, p.done), time.Now()
 		fmt.Fprintln(p.w, line)
 	}
