@@ -252,11 +252,19 @@ func prebuilt(src plan.Source, builds []record.Build) (checked bool, found strin
 	if first == nil || with == nil {
 		return false, ""
 	}
-	if with.Outcome != record.Succeeded {
+	switch {
+	case first.Outcome != record.Succeeded && with.Outcome != record.Succeeded:
 		return true, "" // it fails either way: not for want of them
-	}
-	if first.Outcome != record.Succeeded {
+	case first.Outcome != record.Succeeded:
 		return true, "without " + src.Removed[0].Path + " it does not build"
+	case with.Outcome != record.Succeeded:
+		// Its result was refused, mostly for what it would have shipped, so nobody
+		// can say that it ships none of them.
+		why := ""
+		if with.Failure != nil {
+			why = ": " + strings.TrimSuffix(with.Failure.Message, ".")
+		}
+		return true, src.Removed[0].Path + ", with which in place no result could be accepted" + why
 	}
 	have := map[string]bool{}
 	for _, f := range first.Ships {
