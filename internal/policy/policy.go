@@ -295,10 +295,12 @@ func checkFacts(b Build, p Policy, add func(code, format string, args ...any)) {
 // policy names.
 func checkAxes(e Evidence, p Policy, add func(code, format string, args ...any)) {
 	varied, cause := map[string]bool{}, map[string]string{}
+	identical := 0
 	for _, r := range e.Rebuilds {
 		if r.Outcome != record.Identical {
 			continue
 		}
+		identical++
 		for _, a := range r.Axes {
 			if a.Varied && a.First != "" && a.First != a.Second {
 				varied[a.Name] = true
@@ -306,6 +308,9 @@ func checkAxes(e Evidence, p Policy, add func(code, format string, args ...any))
 				cause[a.Name] = a.Cause
 			}
 		}
+	}
+	if identical == 0 && len(e.Rebuilds) > 0 {
+		return // not-reproduced is said of it, and which axes were varied is another matter
 	}
 	var not []string
 	for _, a := range p.Axes {
