@@ -11,7 +11,8 @@ import (
 	"hallmark/internal/digest"
 )
 
-// JSON gives v as canonical JSON (RFC 8785).
+// JSON gives v, which must be an object or an array in JSON, as canonical JSON
+// (RFC 8785).
 func JSON(v any) ([]byte, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
