@@ -7,9 +7,10 @@
 package plan
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
-	"sort"
+	"slices"
 
 	"hallmark/internal/canonical"
 	"hallmark/internal/digest"
@@ -158,17 +159,13 @@ type Unplanned struct {
 // build's bytes: unpacking, environment, driver, naming. Raise it when they do.
 const BuilderVersion = "hallmark-builder/1"
 
-// Seal gives s with its ID computed; inputs are sorted first.
+// Seal gives s with its ID computed and its inputs sorted. The inputs of s itself
+// stay as they are: steps share them.
 func (s Step) Seal() (Step, error) {
-	sort.Slice(s.Inputs, func(i, j int) bool {
-		a, b := s.Inputs[i], s.Inputs[j]
-		if a.Tag != b.Tag {
-			return a.Tag < b.Tag
-		}
-		if a.PURL != b.PURL {
-			return a.PURL < b.PURL
-		}
-		return a.Digest+a.Step < b.Digest+b.Step
+	s.Inputs = slices.Clone(s.Inputs)
+	slices.SortFunc(s.Inputs, func(a, b Input) int {
+		return cmp.Or(cmp.Compare(a.Tag, b.Tag), cmp.Compare(a.PURL, b.PURL), cmp.Compare(a.Digest, b.Digest),
+			cmp.Compare(a.Step, b.Step), cmp.Compare(a.File, b.File))
 	})
 	s.ID = ""
 	d, _, err := canonical.Digest(s)
@@ -280,7 +277,10 @@ func Parse(b []byte) (*Plan, error) {
 	if err := json.Unmarshal(b, &p); err != nil {
 		return nil, fmt.Errorf("plan is not JSON of the form %s: %w", Schema, err)
 	}
-	return &p, p.Check()
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
+	return &p, nil
 }
 
 // Check tells what is wrong with a plan's structure; nil if nothing.
@@ -291,49 +291,87 @@ func (p *Plan) Check() error {
 	if len(p.Steps) > MaxSteps {
 		return fmt.Errorf("plan has %d steps: at most %d", len(p.Steps), MaxSteps)
 	}
+	if len(p.Queries) > MaxSteps {
+		return fmt.Errorf("plan has %d query steps: at most %d", len(p.Queries), MaxSteps)
+	}
 	sources := map[digest.Digest]bool{}
 	for _, s := range p.Sources {
 		if !s.Digest.Valid() {
-			return fmt.Errorf("source %s: bad digest", s.PURL)
+			return fmt.Errorf("source %.200s: bad digest", s.PURL)
 		}
 		sources[s.Digest] = true
 	}
-	seen := map[digest.Digest]bool{}
+	seen := map[digest.Digest]purl.PURL{}
 	for i, s := range p.Steps {
-		want, err := s.Seal()
-		if err != nil {
+		if err := p.checkStep(fmt.Sprintf("step %d (%.200s)", i, s.PURL), s, sources, seen); err != nil {
 			return err
 		}
-		if want.ID != s.ID {
-			return fmt.Errorf("step %d (%s): its id %s is not the digest of its contents (%s)", i, s.PURL, s.ID.Short(), want.ID.Short())
+		if _, ok := seen[s.ID]; ok {
+			return fmt.Errorf("step %d (%.200s) stands in the plan twice", i, s.PURL)
 		}
-		for _, in := range s.Inputs {
-			switch {
-			case in.Tag == TagSource && !sources[in.Digest]:
-				return fmt.Errorf("step %s: its source %s is not in the plan", s.PURL, in.Digest.Short())
-			case in.Tag == TagBuilder && in.Digest != p.Seed.Digest:
-				return fmt.Errorf("step %s: its builder %s is not the plan's seed", s.PURL, in.Digest.Short())
-			case in.Tag == TagDeps && !seen[in.Step]:
-				return fmt.Errorf("step %s: its input %s does not stand before it in the plan", s.PURL, in.PURL)
-			case in.Tag != TagSource && in.Tag != TagBuilder && in.Tag != TagDeps:
-				return fmt.Errorf("step %s: input with unknown tag %.40q", s.PURL, in.Tag)
-			}
-		}
-		seen[s.ID] = true
+		seen[s.ID] = s.PURL
 	}
 	for _, q := range p.Queries {
-		want, err := q.Seal()
-		if err != nil {
+		if err := p.checkStep(fmt.Sprintf("query step of %.200s", q.PURL), q, sources, seen); err != nil {
 			return err
 		}
-		if want.ID != q.ID {
-			return fmt.Errorf("query step of %s: its id %s is not the digest of its contents (%s)", q.PURL, q.ID.Short(), want.ID.Short())
-		}
 	}
+	rows := map[purl.PURL]bool{}
 	for _, a := range p.Artifacts {
-		if a.Step != "" && !seen[a.Step] {
-			return fmt.Errorf("artifact %s: its step %s is not in the plan", a.PURL, a.Step.Short())
+		if rows[a.PURL] {
+			return fmt.Errorf("artifact %.200s stands in the plan twice", a.PURL)
+		}
+		rows[a.PURL] = true
+		if a.Step == "" {
+			continue
+		}
+		switch made, ok := seen[a.Step]; {
+		case !ok:
+			return fmt.Errorf("artifact %.200s: its step %s is not in the plan", a.PURL, short(a.Step))
+		case made != a.PURL:
+			return fmt.Errorf("artifact %.200s is not what its step makes, which is %.200s", a.PURL, made)
 		}
 	}
 	return nil
 }
+
+// checkStep tells what is wrong with a step: its id is the digest of its
+// contents, it has one source and one seed, which are the plan's, and reads
+// nothing but what stands before it.
+func (p *Plan) checkStep(what string, s Step, sources map[digest.Digest]bool, before map[digest.Digest]purl.PURL) error {
+	want, err := s.Seal()
+	if err != nil {
+		return err
+	}
+	if want.ID != s.ID {
+		return fmt.Errorf("%s: its id %s is not the digest of its contents (%s)", what, short(s.ID), want.ID.Short())
+	}
+	n := map[string]int{}
+	for _, in := range s.Inputs {
+		n[in.Tag]++
+		made, ok := before[in.Step]
+		switch {
+		case in.Tag != TagSource && in.Tag != TagBuilder && in.Tag != TagDeps:
+			return fmt.Errorf("%s: input with unknown tag %.40q", what, in.Tag)
+		case in.Tag != TagDeps && in.Step != "":
+			return fmt.Errorf("%s: its input %.200s is named by a step as well as by digest", what, in.PURL)
+		case in.Tag == TagSource && !sources[in.Digest]:
+			return fmt.Errorf("%s: its source %s is not in the plan", what, short(in.Digest))
+		case in.Tag == TagBuilder && in.Digest != p.Seed.Digest:
+			return fmt.Errorf("%s: its builder %s is not the plan's seed", what, short(in.Digest))
+		case in.Tag == TagDeps && in.Digest != "":
+			return fmt.Errorf("%s: its input %.200s is named by a digest as well as by a step", what, in.PURL)
+		case in.Tag == TagDeps && !ok:
+			return fmt.Errorf("%s: its input %.200s does not stand before it in the plan", what, in.PURL)
+		case in.Tag == TagDeps && made != in.PURL:
+			return fmt.Errorf("%s: its input %.200s is not what that step makes, which is %.200s", what, in.PURL, made)
+		}
+	}
+	if n[TagSource] != 1 || n[TagBuilder] != 1 {
+		return fmt.Errorf("%s has %d sources and %d seeds: want 1 source, 1 seed", what, n[TagSource], n[TagBuilder])
+	}
+	return nil
+}
+
+// short is what a message shows of a digest that may be anything.
+func short(d digest.Digest) string { return fmt.Sprintf("%.12s", d.Hex()) }
