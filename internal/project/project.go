@@ -156,6 +156,11 @@ func (c *Config) Validate() error {
 	if len(c.Requirements) > maxRequirements {
 		return fault.New(fault.Usage, "%d requirements: at most %d", len(c.Requirements), maxRequirements)
 	}
+	for _, r := range c.Requirements {
+		if strings.TrimSpace(r) == "" {
+			return fault.New(fault.Usage, "one of the requirements is empty")
+		}
+	}
 	if len(c.Platforms) == 0 {
 		c.Platforms = []string{DefaultPlatform}
 	}
@@ -192,6 +197,10 @@ func Parse(b []byte) (Config, error) {
 	dec.KnownFields(true)
 	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
 		return c, fault.New(fault.Usage, "%s: %w", ConfigFile, err)
+	}
+	// What stands behind a second "---" would be left out in silence.
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return c, fault.New(fault.Usage, "%s: something follows the end of the configuration (a line ... or ---)", ConfigFile)
 	}
 	return c, c.Validate()
 }
