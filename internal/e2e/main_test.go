@@ -54,7 +54,12 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "e2e:", err)
 			return 1
 		}
-		defer os.RemoveAll(world.temp)
+		defer func() {
+			os.RemoveAll(world.temp)
+			if world.data != "" && world.data != os.Getenv("HALLMARK_E2E_KEEP") {
+				os.RemoveAll(world.data)
+			}
+		}()
 		return m.Run()
 	}())
 }
@@ -201,6 +206,19 @@ func newProjectIn(t *testing.T, data, name string, env []string, reqs ...string)
 	p.run(t, done, "init", name, "--at-time", catalog)
 	p.run(t, done, append([]string{"install"}, reqs...)...)
 	return p
+}
+
+// configure adds a line to the project's configuration.
+func (p project) configure(t *testing.T, line string) {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(p.dir, "hallmark.yaml"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = fmt.Fprintln(f, line)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // output is what a command said.
