@@ -51,8 +51,9 @@ func lasting(f *record.Failure) bool {
 }
 
 // Query runs a query step (PEP 517's get_requires hooks and the like), building
-// before it what it is built with. Such builds are of purpose query: never
-// served and never counted.
+// before it what it is built with. What a query is made with is a plan of its own,
+// complete before its first build; so those are first builds like any other, and
+// All finds them done. The query itself has purpose query and counts for nothing.
 func (e *Engine) Query(ctx context.Context, s plan.Step, known map[digest.Digest]plan.Step) (map[string][]byte, *record.Failure, error) {
 	type answer struct {
 		files map[string][]byte
@@ -181,12 +182,8 @@ func (e *Engine) buildForQuery(ctx context.Context, s plan.Step, known map[diges
 	if err != nil {
 		return nil, err
 	}
-	// A final build gives the same bytes or the step is not reproduced, so either
-	// will do.
-	for _, p := range []record.Purpose{record.First, record.Query} {
-		if r := newest(prior, p); r != nil && (r.Outcome == record.Succeeded && e.Blobs.Has(r.Output.Digest) || lasting(r.Failure) && !e.Retry) {
-			return r, nil
-		}
+	if r := First(prior); r != nil && (r.Outcome == record.Succeeded && e.Blobs.Has(r.Output.Digest) || lasting(r.Failure) && !e.Retry) {
+		return r, nil
 	}
 	output := func(id digest.Digest) (*record.Output, error) {
 		rec, err := e.forQuery(ctx, known[id], known)
@@ -199,7 +196,7 @@ func (e *Engine) buildForQuery(ctx context.Context, s plan.Step, known map[diges
 		return rec.Output, nil
 	}
 	e.tell(Event{Phase: "query", Name: string(s.PURL), State: "started"})
-	rec, _, err := e.run(ctx, s, record.Query, output)
+	rec, _, err := e.run(ctx, s, record.First, output)
 	if err != nil {
 		return nil, err
 	}

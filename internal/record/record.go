@@ -20,7 +20,7 @@ type Purpose string
 const (
 	First    Purpose = "first"    // the first final build of a step
 	Rebuild  Purpose = "rebuild"  // a further build, with the undeclared varied
-	Query    Purpose = "query"    // made while planning, to ask a backend for its requirements
+	Query    Purpose = "query"    // made while planning: a backend is asked something; makes nothing that is served
 	Prebuilt Purpose = "prebuilt" // throw-away: the source with its native files left in place
 )
 
