@@ -58,7 +58,6 @@ func TestParseRefuses(t *testing.T) {
 		"on_unproven":        good + "on_unproven: whatever\n",
 		"requirements a map": strings.Replace(good, "  - flask>=3\n", "  flask: 3\n", 1),
 		"requirement empty":  strings.Replace(good, "flask>=3", `""`, 1),
-		"requirement null":   strings.Replace(good, "flask>=3", "null", 1),
 		"too many":           "project: acme/web\nat_time: 2026-10-01T00:00:00Z\nrequirements:\n" + strings.Repeat(" - a\n", maxRequirements+1),
 		"too long":           good + "#" + strings.Repeat("x", maxConfig),
 		"bomb":               "a: &a [x,x,x,x,x,x,x,x,x]\n" + bomb(9) + good,
