@@ -78,10 +78,11 @@ func (a *App) seedLayer(ctx context.Context) (debian.Layer, error) {
 	return l, nil
 }
 
-// Names under which the seed's signed index is kept as evidence about the set.
+// Names under which the seed's signed index (InRelease and Packages) is kept as
+// evidence about the set; the store takes lower case alone.
 const (
-	inReleaseFile = "InRelease"
-	packagesFile  = "Packages"
+	inReleaseFile = "seed-inrelease"
+	packagesFile  = "seed-packages"
 )
 
 // keepSeedEvidence fetches the archive's signed index, checks that the pin is what
