@@ -79,6 +79,10 @@ func (l *layers) get(key string, note any, make func(dir string) (any, error)) (
 	if err := os.WriteFile(filepath.Join(tmp, "layer.json"), b, 0o644); err != nil {
 		return "", err
 	}
+	// A layer without its note was never finished; nothing can have it mounted.
+	if err := os.RemoveAll(final); err != nil {
+		return "", fmt.Errorf("layer %s: %w", key, err)
+	}
 	if err := os.Rename(tmp, final); err != nil {
 		return "", fmt.Errorf("layer %s: %w", key, err)
 	}
