@@ -103,6 +103,7 @@ type Engine struct {
 	outMu  sync.Mutex
 	outs   map[digest.Digest]*call // builds for queries, by step
 	asking singleflight.Group      // queries, by step
+	asked  sync.Map                // queries that this engine has run, by step
 }
 
 // Event is one change in the work.

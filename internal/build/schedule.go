@@ -85,12 +85,14 @@ func (e *Engine) query(ctx context.Context, s plan.Step, known map[digest.Digest
 	if err != nil {
 		return nil, nil, err
 	}
-	if r := newest(prior, record.Query); r != nil && !e.Retry {
+	if r := newest(prior, record.Query); r != nil {
+		// A solve asks more than once: what failed is tried again once at most.
+		_, now := e.asked.Load(s.ID)
 		if r.Outcome == record.Succeeded {
 			if files, err := e.answers(r); err == nil {
 				return files, nil, nil
 			}
-		} else if lasting(r.Failure) {
+		} else if now || lasting(r.Failure) && !e.Retry {
 			return nil, r.Failure, nil
 		}
 	}
@@ -112,6 +114,7 @@ func (e *Engine) query(ctx context.Context, s plan.Step, known map[digest.Digest
 	if err := e.Records.AppendBuild(ctx, s, *rec); err != nil {
 		return nil, nil, err
 	}
+	e.asked.Store(s.ID, true)
 	return files, rec.Failure, nil
 }
 
