@@ -75,9 +75,9 @@ func TestRefusedRequirements(t *testing.T) {
 	}
 
 	// A conflict names both requirements, and the status before it stays.
-	c := newProject(t, "acme/conflict", nil, "requests>=2.20,<2.30", "urllib3>=2.5")
+	c := newProject(t, "acme/conflict", nil, "requests==2.29.0", "urllib3>=2.5")
 	o := c.run(t, failed, "builds")
-	for _, want := range []string{"requests", "<2.30", "urllib3", ">=2.5"} {
+	for _, want := range []string{"asks for urllib3>=2.5", "requests 2.29.0 asks for urllib3<1.27"} {
 		if !strings.Contains(o.stderr, want) {
 			t.Errorf("the conflict does not name %s: %s", want, o)
 		}

@@ -14,18 +14,18 @@ var embedding = []struct {
 	name, code string
 	hint       string // what the difference must look like, if that is known
 }{
-	{"e2e-clock", "import time\nvalue = 'built at %d' % time.time()", ""},
+	{"e2e-clock", "import time\nvalue = 'built at %d' % time.time()", "a time"},
 	{"e2e-date", "import datetime\nvalue = 'built on ' + datetime.date.today().isoformat()", "date"},
-	{"e2e-random", "value = os.urandom(16).hex()", ""},
+	{"e2e-random", "value = os.urandom(16).hex()", "random"},
 	{"e2e-uptime", "value = open('/proc/uptime').read().split('.')[0]", ""},
-	{"e2e-monotonic", "import time\nvalue = int(time.clock_gettime(time.CLOCK_BOOTTIME)) // 3600", ""},
-	{"e2e-cpus", "value = 'cpus %d' % os.cpu_count()", ""},
+	{"e2e-monotonic", "import time\nvalue = int(time.monotonic()) // 3600", ""},
+	{"e2e-cpus", "value = 'cpus %d' % os.cpu_count()", "number"},
 	{"e2e-affinity", "value = 'cpus %d' % len(os.sched_getaffinity(0))", ""},
 	{"e2e-makeflags", "value = 'jobs %s' % os.environ['MAKEFLAGS']", ""},
-	{"e2e-kernel", "value = 'kernel ' + os.uname().release", ""},
-	{"e2e-listdir", "value = ' '.join(os.listdir('data'))", ""},
-	{"e2e-walk", "value = ' '.join(f for _, _, fs in os.walk('.') for f in fs)", ""},
-	{"e2e-pid", "value = 'process %d' % os.getpid()", ""},
+	{"e2e-kernel", "value = 'kernel ' + os.uname().release", "kernel"},
+	{"e2e-listdir", "value = ' '.join(os.listdir('data'))", "order"},
+	{"e2e-walk", "value = ' '.join(f for _, _, fs in os.walk('.') for f in fs)", "order"},
+	{"e2e-pid", "value = 'process %d' % os.getpid()", "number"},
 	{"e2e-child", "import subprocess\nvalue = 'process ' + subprocess.check_output(['sh', '-c', 'echo $$'], text=True)", ""},
 }
 
@@ -60,7 +60,7 @@ func TestUndeclaredInputs(t *testing.T) {
 	reqs = append(reqs, "e2e-honest", "e2e-on-clock")
 
 	p := newProject(t, "acme/undeclared", index(t, all...), reqs...)
-	p.configure(t, "on_unproven: built")
+	p.onUnproven(t, "built")
 	d := p.status(t, done, "builds")
 	if r := row(t, d, "e2e-honest"); r.Class != policy.Secure {
 		t.Errorf("what sorts its folder is not secure: %s", show(r))
@@ -80,7 +80,7 @@ func TestUndeclaredInputs(t *testing.T) {
 			}
 			member := strings.ReplaceAll(c.name, "-", "_") + "/data.txt"
 			for _, x := range res.Differences {
-				if strings.HasSuffix(x.Path, "!/"+member) {
+				if x.Path == member {
 					if x.First == "" || x.First == x.Second || !strings.Contains(x.Hint, c.hint) {
 						t.Errorf("it does not say what differs: %+v", x)
 					}
@@ -168,7 +168,7 @@ func TestOutputs(t *testing.T) {
 		reqs = append(reqs, c.name)
 	}
 	p := newProject(t, "acme/outputs", index(t, all...), reqs...)
-	p.configure(t, "on_unproven: built")
+	p.onUnproven(t, "built")
 	d := p.status(t, done, "builds")
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

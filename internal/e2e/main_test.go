@@ -208,15 +208,17 @@ func newProjectIn(t *testing.T, data, name string, env []string, reqs ...string)
 	return p
 }
 
-// configure adds a line to the project's configuration.
-func (p project) configure(t *testing.T, line string) {
+// onUnproven sets what the project does with what cannot be proven.
+func (p project) onUnproven(t *testing.T, what string) {
 	t.Helper()
-	f, err := os.OpenFile(filepath.Join(p.dir, "hallmark.yaml"), os.O_APPEND|os.O_WRONLY, 0)
+	name := filepath.Join(p.dir, "hallmark.yaml")
+	b, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = fmt.Fprintln(f, line)
-	if err := errors.Join(err, f.Close()); err != nil {
+	lines := slices.DeleteFunc(strings.Split(string(b), "\n"), func(l string) bool { return strings.HasPrefix(l, "on_unproven:") })
+	text := strings.TrimRight(strings.Join(lines, "\n"), "\n") + "\non_unproven: " + what + "\n"
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
