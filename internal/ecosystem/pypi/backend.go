@@ -81,6 +81,9 @@ func inferRecipe(dir string) (plan.Recipe, error) {
 		return r, nil
 	}
 	bs := doc.BuildSystem
+	if bs.Requires == nil {
+		return r, fault.New(fault.Hostile, "pyproject.toml has [build-system] without requires, which PEP 518 demands")
+	}
 	if len(bs.Requires) > maxRequires {
 		return r, fault.New(fault.Hostile, "pyproject.toml names %d build requirements: at most %d", len(bs.Requires), maxRequires)
 	}

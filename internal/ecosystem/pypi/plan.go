@@ -393,6 +393,11 @@ type blocked struct {
 }
 
 // environment solves a set of build requirements and plans everything in it.
+//
+// A known hazard: when something in it turns out to be in a ring with what is on
+// the stack, the set is not solved once more without that version. A ring that an
+// older version of B would open is opened if planning comes upon it at B, not if
+// it comes upon it at what B is built with.
 func (p *Planner) environment(ctx context.Context, requires []string) ([]plan.Step, *blocked, error) {
 	var reqs []Requirement
 	for _, t := range requires {
