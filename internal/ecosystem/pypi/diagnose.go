@@ -26,7 +26,7 @@ var symptoms = []symptom{
 	{regexp.MustCompile(`(?i)Cargo, the Rust package manager, is not installed`), record.FailMissingTool, "cargo", "Rust's package manager"},
 	{regexp.MustCompile(`(?:FileNotFoundError|OSError).*No such file or directory: '([A-Za-z0-9_.+-]{1,60})'`), record.FailMissingTool, "", "the program"},
 	{regexp.MustCompile(`error: command '([^']{1,100})' failed: (?:No such file|not found)`), record.FailMissingTool, "", "the program"},
-	{regexp.MustCompile(`(?:^|[\s:])(?:sh|bash|dash|env|make): (?:\d+: |line \d+: )?'?([A-Za-z0-9_.+-]{1,60})'?: (?:command )?not found`), record.FailMissingTool, "", "the program"},
+	{regexp.MustCompile(`(?:^|[\s:/])(?:sh|bash|dash|env|make): (?:\d+: |line \d+: )?'?([A-Za-z0-9_.+-]{1,60})'?: (?:command )?not found`), record.FailMissingTool, "", "the program"},
 	{regexp.MustCompile(`env: '([A-Za-z0-9_.+-]{1,60})': No such file or directory`), record.FailMissingTool, "", "the program"},
 	{regexp.MustCompile(`make(?:\[\d+\])?: ([A-Za-z0-9_.+-]{1,60}): No such file or directory`), record.FailMissingTool, "", "the program"},
 	{regexp.MustCompile(`([A-Za-z0-9_-]{1,40}[_-]config) (?:executable )?(?:is )?(?:required|not found)`), record.FailMissingTool, "", "the program"},
