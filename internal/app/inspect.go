@@ -11,6 +11,7 @@ import (
 
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/debian"
+	"hallmark/internal/ecosystem/pypi"
 	"hallmark/internal/evidence"
 	"hallmark/internal/fault"
 	"hallmark/internal/plan"
@@ -62,11 +63,15 @@ func (r *Report) Find(name string) (Found, error) {
 		if err != nil {
 			return Found{}, fault.New(fault.Usage, "%w", err)
 		}
+		// The purl specification does not turn dots into dashes, the index's names do.
+		if u.Type() == "pypi" && !strings.ContainsAny(string(u), "?#") {
+			u = purl.New("pypi", pypi.NormalizeName(u.Name()), u.Version())
+		}
 		match = func(f Found) bool {
 			return f.PURL == u || u.Version() == "" && f.PURL.Type() == u.Type() && f.PURL.Name() == u.Name()
 		}
 	default:
-		match = func(f Found) bool { return f.PURL.Name() == strings.ToLower(name) }
+		match = func(f Found) bool { return f.PURL.Name() == pypi.NormalizeName(name) }
 	}
 	var hits []Found
 	for _, f := range all {
