@@ -403,6 +403,11 @@ func (a *App) RebuildPlan(ctx context.Context, doc []byte, name string) (*Rebuil
 	if step == nil {
 		return nil, fault.New(fault.NotFound, "rebuild: the plan has no step that makes %.120q", name)
 	}
+	// Named by what was read and checked: the file may be indented otherwise.
+	id, _, err := p.Digest()
+	if err != nil {
+		return nil, err
+	}
 	part := p.Closure(step.ID)
 	if err := a.fetchSources(ctx, part); err != nil {
 		return nil, err
@@ -414,7 +419,7 @@ func (a *App) RebuildPlan(ctx context.Context, doc []byte, name string) (*Rebuil
 	if err != nil {
 		return nil, err
 	}
-	return out, a.attestBuilds(ctx, &Solved{Plan: part, ID: digest.FromBytes(doc)})
+	return out, a.attestBuilds(ctx, &Solved{Plan: part, ID: id})
 }
 
 // VerifierID is the verifier.id of the summaries that are made here.
