@@ -239,7 +239,7 @@ func (a *Authority) stamp(sig []byte) ([]byte, error) {
 		Policy:            []int{2, 5, 29, 32, 0},
 		AddTSACertificate: true,
 	}
-	return ts.CreateResponse(a.keys.Leaf, a.keys.Timestamp)
+	return ts.CreateResponseWithOpts(a.keys.Leaf, a.keys.Timestamp, crypto.SHA256)
 }
 
 // hashedRekord is the log entry for a signature over paeHash, canonical JSON.

@@ -28,7 +28,7 @@ func Parse(b []byte) (Policy, error) {
 		return p, fmt.Errorf("policy: %w", err)
 	}
 	if !strings.HasPrefix(p.URI, "urn:hallmark:policy:") {
-		return p, fmt.Errorf("policy %.80q: its uri must begin with urn:hallmark:policy:", p.URI)
+		return p, fmt.Errorf("policy %.80q: want a uri that begins with urn:hallmark:policy: and a name", p.URI)
 	}
 	if p.MinBuilds < 2 {
 		return p, fmt.Errorf("policy %s: min_builds %d: reproducing takes two", p.URI, p.MinBuilds)

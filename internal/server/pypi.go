@@ -194,8 +194,7 @@ type simpleFileEntry struct {
 	Hashes         map[string]string `json:"hashes"`
 	Size           int64             `json:"size"`
 	RequiresPython *string           `json:"requires-python,omitempty"`
-	CoreMetadata   any               `json:"core-metadata,omitempty"`      // PEP 714
-	DistMetadata   any               `json:"dist-info-metadata,omitempty"` // PEP 658, for clients before it
+	CoreMetadata   any               `json:"core-metadata,omitempty"` // PEP 714: the older name as an object ends pip before 23.2
 	Yanked         bool              `json:"yanked"`
 	GPGSig         bool              `json:"gpg-sig"`
 
@@ -280,7 +279,7 @@ func (s *Server) entry(ctx context.Context, p *Project, row status.Row) (simpleF
 	}
 	if m.digest != "" {
 		h := map[string]string{"sha256": m.digest.Hex()}
-		e.CoreMetadata, e.DistMetadata = h, h
+		e.CoreMetadata = h
 	}
 	return e, nil
 }

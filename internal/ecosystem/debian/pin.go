@@ -94,7 +94,6 @@ type Pin struct {
 // Digest names the set: names, versions, paths, sizes, hashes and the rules by
 // which they are unpacked. Where the set was read from is not part of it.
 func (p Pin) Digest() (digest.Digest, error) {
-	p.Release = ReleaseEvidence{}
 	type set struct {
 		Schema    string    `json:"schema"`
 		Name      string    `json:"name"`

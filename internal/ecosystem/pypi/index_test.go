@@ -28,7 +28,6 @@ type fakeIndex struct {
 	*httptest.Server
 	handle map[string]http.HandlerFunc
 	hits   atomic.Int64
-	bytes  atomic.Int64
 }
 
 func newFakeIndex(t testing.TB) *fakeIndex {

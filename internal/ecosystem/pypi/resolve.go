@@ -253,7 +253,7 @@ func (u *universe) fill(p *project, page *Page) {
 			continue
 		}
 		// Of equal spellings (1.0, 1.0.0) the one of the file that gets built.
-		v := g.version
+		var v Version
 		if c.Sdist != nil {
 			v = c.Sdist.version
 		} else {
