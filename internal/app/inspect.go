@@ -40,6 +40,10 @@ func (r *Report) Find(name string) (Found, error) {
 		f := r.Input.Served[art.PURL]
 		all = append(all, Found{PURL: art.PURL, Step: art.Step, File: f.Name, Digest: f.Digest})
 		inClosure[art.Step] = true
+		// What was built is found by its digest even where another file is served.
+		if out := firstOf(r.Input.Steps[art.Step]); out != nil && out.Digest != f.Digest && strings.HasPrefix(name, digest.Prefix) {
+			all = append(all, Found{PURL: art.PURL, Step: art.Step, File: out.File, Digest: out.Digest})
+		}
 	}
 	for _, s := range r.Solved.Plan.Steps {
 		if out := firstOf(r.Input.Steps[s.ID]); !inClosure[s.ID] {

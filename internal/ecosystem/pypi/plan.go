@@ -240,13 +240,11 @@ func ParseUserRequirement(t string) (Requirement, error) {
 
 func purlOf(pin Pin) purl.PURL { return purl.New("pypi", pin.Name, pin.Version) }
 
-// publishedOf names the file that upstream publishes for the platform: the best
-// wheel, else the source archive; nil if there is neither.
+// publishedOf names the wheel that upstream publishes for the platform; nil if
+// there is none. A published source archive is no candidate: pip would run its
+// unproven build on the user's machine.
 func publishedOf(c Candidate) *plan.Published {
 	f := c.Wheel
-	if f == nil {
-		f = c.Sdist
-	}
 	if f == nil {
 		return nil
 	}

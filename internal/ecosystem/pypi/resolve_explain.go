@@ -38,6 +38,14 @@ func (r *resolution) explain(err error, causes []reason) error {
 		}
 	}
 	var lines []string
+	// Why those who ask are in the versions they are: the project's own words.
+	for _, x := range causes {
+		for _, root := range r.roots {
+			if x.parent != nil && root.name == x.parent.Name && len(root.specs) > 0 {
+				lines = append(lines, fmt.Sprintf("the project asks for %s", root))
+			}
+		}
+	}
 	for _, k := range keys {
 		lines = append(lines, r.explainKey(k, byKey[k])...)
 	}

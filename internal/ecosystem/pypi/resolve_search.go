@@ -72,6 +72,7 @@ type resolution struct {
 	asked  map[string]int     // key to place among the solve's requirements
 	depths map[string]float64 // key to distance from them
 	states []*state
+	roots  []*want // the solve's requirements
 	python *candidate
 	busy   string
 	// careful makes backjump undo one pin at a time in place of jumping over
@@ -261,6 +262,7 @@ const carefulRounds = 3000
 
 // solve searches, and once more with care if there seems to be no solution.
 func (r *resolution) solve(roots []*want) (*state, error) {
+	r.roots = roots
 	st, err := r.search(roots, r.opts.MaxRounds)
 	if !fault.Is(err, fault.Conflict) || !r.jumped {
 		return st, err
