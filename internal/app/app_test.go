@@ -177,6 +177,13 @@ func TestFind(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, f, err)
 		}
 	}
+	// What was built is found by its digest though the published file is served.
+	r.Input.Served["pkg:pypi/app@1"] = status.File{Name: "published.whl", Digest: digest.FromBytes([]byte("published")), Published: true}
+	for name, file := range map[string]string{"sha256:" + hex: "app.whl", "pkg:pypi/app": "published.whl", "sha256:" + digest.FromBytes([]byte("published")).Hex(): "published.whl"} {
+		if f, err := r.Find(name); err != nil || f.File != file {
+			t.Errorf("%s: %+v, %v", name, f, err)
+		}
+	}
 	if _, err := r.Find("pkg:pypi/tool"); !strings.Contains(err.Error(), "2 artifacts fit") {
 		t.Errorf("ambiguous: %v", err)
 	}

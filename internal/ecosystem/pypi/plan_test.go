@@ -251,6 +251,16 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+func TestPublishedIsAWheelOrNothing(t *testing.T) {
+	sdist, wheel := &File{Name: "a-1.tar.gz", SHA256: zeros, Size: 3}, &File{Name: "a-1-py3-none-any.whl", SHA256: zeros, Size: 4, Provenance: true}
+	if p := publishedOf(Candidate{Sdist: sdist}); p != nil {
+		t.Errorf("a source archive is offered to whoever installs: %+v", p)
+	}
+	if p := publishedOf(Candidate{Sdist: sdist, Wheel: wheel}); p == nil || p.File != wheel.Name || p.Size != 4 || !p.Attested || p.Digest != digest.Prefix+zeros {
+		t.Errorf("%+v", p)
+	}
+}
+
 func TestPlanHookRequirements(t *testing.T) {
 	y := newYard(t)
 	y.sdist("backend", "1", map[string]string{"pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = \"b\"\nbackend-path = [\".\"]\n"})
