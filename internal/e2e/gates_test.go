@@ -153,17 +153,22 @@ func TestDamage(t *testing.T) {
 	if err != nil || len(tiles) == 0 {
 		t.Fatalf("no tiles of the log: %v", err)
 	}
-	first := ""
-	err = filepath.WalkDir(tiles[0], func(path string, e os.DirEntry, err error) error {
-		if err == nil && e.Type().IsRegular() && first == "" {
-			first = path
+	// Bundles that are not full are written anew, under another name, as the log
+	// grows: the largest is the one that the checkpoint speaks of.
+	var size int64
+	bundle := ""
+	err = filepath.WalkDir(filepath.Join(copied.data, "log", "tile", "entries"), func(path string, e os.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			if st, err := e.Info(); err == nil && st.Size() > size {
+				bundle, size = path, st.Size()
+			}
 		}
 		return err
 	})
-	if err != nil || first == "" {
-		t.Fatalf("no tile of entries: %v", err)
+	if err != nil || bundle == "" {
+		t.Fatalf("no bundle of entries: %v", err)
 	}
-	flip(t, first)
+	flip(t, bundle)
 	if o := copied.run(t, unverified, "fsck"); !strings.Contains(o.stdout, "log") {
 		t.Errorf("it does not name the log: %s", o)
 	}

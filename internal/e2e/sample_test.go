@@ -146,6 +146,9 @@ func TestSampleIsIdenticalEverywhere(t *testing.T) {
 		}
 		var varied []string
 		for _, a := range r.Axes {
+			if a.Name == record.AxisProcessor && !a.Varied && a.Cause != "" {
+				continue // one machine has one processor, and says so
+			}
 			if a.Varied && a.First != a.Second {
 				varied = append(varied, a.Name)
 			} else {
