@@ -88,6 +88,7 @@ type App struct {
 	engine    *build.Engine
 	client    *pypi.Client
 	fetching  singleflight.Group // downloads, by digest
+	fetched   downloads
 }
 
 // Open opens a data directory. There is one writer at a time; a second one gets

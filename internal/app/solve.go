@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"hallmark/internal/build"
@@ -54,16 +55,39 @@ func (a *App) fetch(ctx context.Context, name string, f pypi.File) error {
 		return err
 	}
 	_, err, _ = a.fetching.Do(f.SHA256, func() (any, error) {
+		began := time.Now()
 		r, w := io.Pipe()
 		go func() { w.CloseWithError(c.Download(ctx, name, f, w)) }()
-		_, _, err := a.Blobs.Put(ctx, r, d, maxSource)
+		_, n, err := a.Blobs.Put(ctx, r, d, maxSource)
 		r.CloseWithError(context.Canceled)
+		a.fetched.add(n, time.Since(began))
 		return nil, err
 	})
 	if err != nil {
 		return fmt.Errorf("fetching %s: %w", f.Name, err)
 	}
 	return nil
+}
+
+// downloads counts what was fetched from indexes.
+type downloads struct {
+	mu    sync.Mutex
+	files int
+	bytes int64
+	took  time.Duration // of all, one after the other
+}
+
+func (d *downloads) add(n int64, took time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.files, d.bytes, d.took = d.files+1, d.bytes+n, d.took+took
+}
+
+// String says it in a line.
+func (d *downloads) String() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return fmt.Sprintf("downloaded %d source archives (%.1f MB) in %.1f s", d.files, float64(d.bytes)/1e6, d.took.Seconds())
 }
 
 // host is what planning asks of the platform.
