@@ -103,6 +103,14 @@ func (s *search) look(r io.ReaderAt, size int64, name string, depth int) (kind, 
 	if depth >= min(s.lim.Depth, maxNesting) {
 		return KindUnreadable, ""
 	}
+	// A zip's directory is at its end, whatever stands before it.
+	if format != Zip && hasZipEnd(r, size) {
+		if _, err := zip.NewReader(r, size); err == nil {
+			if k, m := s.zip(r, size, depth); k != "" {
+				return k, m
+			}
+		}
+	}
 	switch format {
 	case Zip:
 		return s.zip(r, size, depth)
@@ -218,10 +226,7 @@ func (s *search) tar(r io.Reader, depth int) (kind, member string) {
 func (s *search) stream(r io.ReaderAt, size int64, f Format, name string, depth int) (kind, member string) {
 	d, err := Decompress(io.NewSectionReader(r, 0, size), f)
 	if err != nil {
-		if f == XZ { // perhaps only its dictionary is too large
-			return KindUnreadable, ""
-		}
-		return "", ""
+		return KindUnreadable, "" // some reader may make sense of it all the same
 	}
 	defer d.Close()
 	inner := strings.TrimSuffix(name, path.Ext(name))

@@ -312,11 +312,11 @@ func (e *Engine) companion(ctx context.Context, name string, of digest.Digest, c
 			return nil, err
 		}
 		if res.Refused != "" || res.Limit != "" {
-			return nil, fmt.Errorf("preparing %s: %s%s", name, res.Refused, res.Limit)
+			res.Outputs = nil // without it the layer is slower to use, and nothing else
 		}
 		for _, o := range res.Outputs {
 			if !strings.HasPrefix(o.Path, c.Within) {
-				return nil, fault.New(fault.Hostile, "preparing %s: it made %.200q, which is not of its own folder", name, o.Path)
+				continue // not of its own folder
 			}
 			to := filepath.Join(tree, filepath.FromSlash(c.At), filepath.FromSlash(o.Path))
 			if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {

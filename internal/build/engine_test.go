@@ -759,8 +759,13 @@ func TestCompanions(t *testing.T) {
 	x := newWorld(t)
 	x.e.Language, x.runner.does = companionLanguage{}, w.runner.does
 	x.step("a")
-	if _, err := x.e.All(t.Context(), x.p); !fault.Is(err, fault.Hostile) {
+	if _, err := x.e.All(t.Context(), x.p); err != nil {
 		t.Errorf("output outside its folder: %v", err)
+	}
+	for _, dir := range x.runner.specs[len(x.runner.specs)-1].Layers {
+		if _, err := os.Stat(filepath.Join(dir, "at/else/x.pyc")); err == nil {
+			t.Error("what a companion wrote outside its own folder is in the root")
+		}
 	}
 	_ = tool
 }

@@ -24,15 +24,16 @@ import (
 
 // startScript is the sandbox's first process. It reports, waits to be measured
 // and let go, shows what its environment looks like, and runs the command. It
-// reaps what is left to it, and all is over when it ends.
+// reaps what is left to it, and all is over when it ends. The probe's programs are
+// the seed's, by path: the build's own PATH begins with what packages brought.
 const startScript = `echo hallmark-ready
 read -r go || exit 125
 exec </dev/null
-echo "cpu-count $(nproc 2>/dev/null)"
-echo "kernel-release $(uname -r)"
-echo "wall-clock $(date +%s)"
+echo "cpu-count $(/usr/bin/nproc 2>/dev/null)"
+echo "kernel-release $(/usr/bin/uname -r)"
+echo "wall-clock $(/usr/bin/date +%s)"
 read -r up idle </proc/uptime && echo "uptime $up"
-echo "process-ids $(sh -c 'echo $$')"
+echo "process-ids $(/bin/sh -c 'echo $$')"
 echo hallmark-go
 unset go up idle
 "$@"`
@@ -425,11 +426,11 @@ func (e *execution) movePIDs(n int) error {
 // readLog takes the probe's lines, then hands the log on, up to its limit.
 func (e *execution) readLog(out *bufio.Reader, m record.Measured, limit int64) {
 	for range 32 {
-		line, err := out.ReadString('\n')
+		raw, err := out.ReadSlice('\n')
 		if err != nil {
-			return
+			return // too long for a line of the probe, or the end
 		}
-		line = strings.TrimSpace(line)
+		line := strings.TrimSpace(string(raw))
 		if line == lineGo {
 			break
 		}

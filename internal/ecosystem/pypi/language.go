@@ -24,7 +24,7 @@ var _ ecosystem.Language = Language{}
 func (Language) Type() string { return "pypi" }
 
 // BaseKey is ecosystem.Language's: the version of VenvLayer and UnpackWheel.
-func (Language) BaseKey() string { return "pypi-venv-1" }
+func (Language) BaseKey() string { return "pypi-venv-2" }
 
 // Base is ecosystem.Language's: a virtual environment without anything in it.
 func (Language) Base(dir string) error { return VenvLayer(dir) }
@@ -37,26 +37,27 @@ func (Language) Unpack(file, dir string) error { _, err := UnpackWheel(file, dir
 // package copies them.
 const bytecodePath = "/usr/lib/hallmark/bytecode"
 
-// compile gives the command that compiles modules to bytecode that is valid by
-// itself (PEP 552, unchecked), without importing one and without reading a
-// configuration. Without it every interpreter of every build compiles half of
+// compile gives the command that compiles modules to bytecode, without importing
+// one and without reading a configuration. The mode is PEP 552's: the seed's is
+// valid by itself; a wheel's is checked against the module, since of two wheels
+// with one path the upper gives the module and the lower could give the bytecode. Without it every interpreter of every build compiles half of
 // the standard library and of setuptools anew, which is most of its time.
-func compile(within string, dirs ...string) ecosystem.Companion {
+func compile(within, mode string, dirs ...string) ecosystem.Companion {
 	return ecosystem.Companion{
 		Args: append([]string{"/usr/bin/python3.11", "-P", "-s", "-S", "-X", "pycache_prefix=" + outputPath, "-m", "compileall",
-			"-q", "-j", "1", "--invalidation-mode", "unchecked-hash"}, dirs...),
+			"-q", "-j", "1", "--invalidation-mode", mode}, dirs...),
 		Env: []string{"PATH=/usr/bin:/bin", "PYTHONHASHSEED=0", "LC_ALL=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1"}, At: bytecodePath, Within: within,
 	}
 }
 
 // SeedCompanion is ecosystem.Language's: the standard library's bytecode.
 func (Language) SeedCompanion() ecosystem.Companion {
-	return compile("usr/lib/", "/usr/lib/python3.11", "/usr/lib/python3/dist-packages")
+	return compile("usr/lib/", "unchecked-hash", "/usr/lib/python3.11", "/usr/lib/python3/dist-packages")
 }
 
 // Companion is ecosystem.Language's: a wheel's bytecode.
 func (Language) Companion() ecosystem.Companion {
-	return compile(envPrefix[1:]+"/", SitePackages)
+	return compile(envPrefix[1:]+"/", "checked-hash", SitePackages)
 }
 
 // Command is ecosystem.Language's.
@@ -92,6 +93,19 @@ func (Language) Accept(s plan.Step, _ plan.Platform, dir, work string) (ecosyste
 	}
 	if NormalizeName(w.Name) != s.PURL.Name() || !sameVersion(w.Version, s.PURL.Version()) {
 		return refuse(record.FailMetadata, "The build made %s %s, not %s.", NormalizeName(w.Name), w.Version, s.PURL)
+	}
+	// Whoever uses the wheel later must be able to: what fails then would fail
+	// others, not this build.
+	if _, err := ParseMetadata(w.Metadata); err != nil {
+		return refuse(record.FailMetadata, "The metadata of the wheel that the build left cannot be read: %s.", oneLine(err))
+	}
+	layout := filepath.Join(work, "layout")
+	_, err = UnpackWheel(raw, layout)
+	if rm := os.RemoveAll(layout); rm != nil {
+		return ecosystem.Product{}, nil, rm
+	}
+	if err != nil {
+		return refuse(record.FailOutput, "The wheel that the build left cannot be laid out: %s.", oneLine(err))
 	}
 	p := ecosystem.Product{Path: raw, File: wheels[0], Raw: raw, RawFile: wheels[0]}
 	if p.Natives, err = wheelNatives(raw); err != nil {

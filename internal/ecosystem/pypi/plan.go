@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -275,6 +276,9 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 	no := func(code string, cause purl.PURL, inputs []plan.Input, format string, args ...any) *node {
 		return &node{unplanned: &plan.Unplanned{PURL: u, Code: code, Message: fmt.Sprintf(format, args...), Cause: cause, Inputs: inputs}}
 	}
+	if len(p.stack) > maxDepth || len(p.nodes) > maxNodes {
+		return no("build-failed", "", nil, "It is needed %d levels deep by a plan of %d packages: at most %d and %d.", len(p.stack), len(p.nodes), maxDepth, maxNodes), nil
+	}
 	if pin.Candidate.Sdist == nil {
 		return no("no-source", "", nil, "Its index offers no source archive of version %s, so it cannot be built from source.", pin.Version), nil
 	}
@@ -286,6 +290,9 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 		return nil, err
 	}
 	withSource := func(n *node) *node { n.source = src.Digest; return n }
+	if len(prep.Removed) > maxNatives {
+		return withSource(no("build-failed", "", nil, "Its source has %d native and bytecode files: at most %d.", len(prep.Removed), maxNatives)), nil
+	}
 	recipe, err := inferRecipe(prep.Dir)
 	if err != nil {
 		return withSource(no("build-failed", "", nil, "Nothing says how it is built: %s.", oneLine(err))), nil
@@ -434,6 +441,9 @@ func (p *Planner) environment(ctx context.Context, requires []string) ([]plan.St
 			p.envs[key] = sol
 		}
 	}
+	if len(sol.Pins) > maxEnvironment {
+		return nil, &blocked{"build-failed", fmt.Sprintf("Its build environment has %d packages: at most %d.", len(sol.Pins), maxEnvironment), ""}, nil
+	}
 	var steps []plan.Step
 	var bad *blocked
 	for _, pin := range sol.Pins {
@@ -537,10 +547,29 @@ func (p *Planner) inputs(src plan.Source, deps []plan.Step) []plan.Input {
 	return in
 }
 
+// chainKey is the context's key of the packages whose backends are being asked
+// for metadata, each because of the one before it.
+type chainKey struct{}
+
+// Limits of what one package may draw in.
+const (
+	maxChain       = 32   // metadata that can only be had by building what needs metadata …
+	maxDepth       = 64   // build requirements of build requirements …
+	maxEnvironment = 200  // packages in one build's environment; a root has at most 500 layers
+	maxNodes       = 5000 // packages in one plan
+	maxNatives     = 5000 // native files taken out of one source
+)
+
 // queryMetadata is the resolver's last resort: the package's own backend is
 // asked for its metadata. A package whose backend cannot be asked has no known
 // requirements; it cannot be built either, and its row says so.
 func (p *Planner) queryMetadata(ctx context.Context, c Candidate) (Metadata, error) {
+	key := c.Name + "@" + c.Version
+	chain, _ := ctx.Value(chainKey{}).([]string)
+	if slices.Contains(chain, key) || len(chain) >= maxChain {
+		return Metadata{}, fault.New(fault.Hostile, "its metadata needs a build that needs its metadata (%s)", strings.Join(append(chain, key), " → "))
+	}
+	ctx = context.WithValue(ctx, chainKey{}, append(slices.Clip(chain), key))
 	nothing := Metadata{Name: c.Name, Version: c.Version}
 	if c.Sdist == nil {
 		return nothing, nil
