@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"net/http"
-	"os"
 	"sort"
 
 	"hallmark/internal/digest"
@@ -150,6 +149,3 @@ func unknown(d status.Document) []string {
 	}
 	return out
 }
-
-// LogReady tells whether there is a log to serve yet.
-func (a *App) LogReady() bool { _, err := os.Stat(a.path("log", "checkpoint")); return err == nil }

@@ -135,7 +135,7 @@ type Artifact struct {
 	Requires  []purl.PURL   `json:"requires,omitempty"`  // what it runs with, sorted
 	Direct    bool          `json:"direct"`              // asked for by a requirement
 	Published *Published    `json:"published,omitempty"` // the candidate when it cannot be proven
-	Metadata  string        `json:"metadata"`            // "sdist", "wheel-hint", "query": where its requirements came from
+	Metadata  string        `json:"metadata"`            // "sdist", "wheel-hint", "query", "built": where its requirements came from
 }
 
 // Published is the file that upstream publishes for the platform.

@@ -188,7 +188,7 @@ type Build struct {
 	Ships     []string          `json:"ships,omitempty"`       // native and bytecode files in the output, sorted
 	SeedFiles []string          `json:"seed_inside,omitempty"` // files of the seed whose bytes are or may be inside the output, sorted
 	SeedKnown bool              `json:"seed_measured"`         // whether SeedFiles was measured
-	Inputs    []Input           `json:"inputs"`                // what was mounted, each by digest; sorted by purl
+	Inputs    []Input           `json:"inputs"`                // what was mounted, each by digest: the source, then the folders, top-most first
 	Usage     Usage             `json:"usage"`
 }
 

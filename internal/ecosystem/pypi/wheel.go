@@ -490,28 +490,13 @@ func parseRecord(b []byte) (map[string]recordRow, error) {
 // WheelNatives lists the native and bytecode members of a wheel by content, also
 // those within archives in it, sorted.
 func WheelNatives(name string) ([]string, error) {
-	o, err := openWheel(name)
+	natives, err := wheelNatives(name)
 	if err != nil {
 		return nil, err
 	}
-	defer o.close()
-	lim := wheelLimits()
 	var found []string
-	for _, f := range o.wheel.Files {
-		rc, err := archive.ReadZipEntry(o.index[f.Path])
-		if err != nil {
-			return nil, err
-		}
-		content, size, done, err := archive.Spool(rc, lim.File, f.Path)
-		rc.Close()
-		if err != nil {
-			return nil, fmt.Errorf("wheel %q: %w", o.wheel.File, err)
-		}
-		if archive.FindNative(content, size, f.Path, lim) != nil {
-			found = append(found, f.Path)
-		}
-		done()
+	for _, n := range natives {
+		found = append(found, n.Path)
 	}
-	sort.Strings(found)
 	return found, nil
 }
