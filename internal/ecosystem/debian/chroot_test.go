@@ -73,6 +73,12 @@ func TestSeedWorks(t *testing.T) {
 			t.Errorf("%s: want %q in\n%s", c.script, c.want, out)
 		}
 	}
+	// What the pin says of its programs is what they say of themselves.
+	for _, name := range debian.ProgramNames() {
+		if want, out := pin.Programs()[name], sh(name+" --version"); want == "" || !strings.Contains(" "+strings.ReplaceAll(out, "\n", " ")+" ", " "+want+" ") {
+			t.Errorf("%s --version: the pin says %q, the program %q", name, want, out)
+		}
+	}
 	write := func(name, text string) {
 		t.Helper()
 		if err := os.WriteFile(filepath.Join(l.Dir, "tmp", name), []byte(text), 0o644); err != nil {
