@@ -169,6 +169,21 @@ type execution struct {
 	limit record.FailureClass // guarded by mu: why we ended it
 }
 
+// someCPUs gives n of the CPUs in set, counted round from the first-th on.
+func someCPUs(set unix.CPUSet, n, first int) unix.CPUSet {
+	var have []int
+	for i := 0; i < len(set)*64 && len(have) < set.Count(); i++ {
+		if set.IsSet(i) {
+			have = append(have, i)
+		}
+	}
+	var some unix.CPUSet
+	for i := range min(n, len(have)) {
+		some.Set(have[(max(first, 0)+i)%len(have)])
+	}
+	return some
+}
+
 // vary prepares what a Variation asks for, on this thread, which the runtime
 // is started from.
 func (e *execution) vary() {
@@ -182,13 +197,7 @@ func (e *execution) vary() {
 		if v.CPUs >= have {
 			e.notVaried[record.AxisCPUs] = fmt.Sprintf("this host has %d CPUs to offer", have)
 		} else {
-			var fewer unix.CPUSet
-			for i := 0; fewer.Count() < v.CPUs && i < 1024; i++ {
-				if e.cpus.IsSet(i) {
-					fewer.Set(i)
-				}
-			}
-			e.cpus = fewer
+			e.cpus = someCPUs(e.cpus, v.CPUs, v.FirstCPU)
 		}
 	}
 	if v.KernelRelease {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"hallmark/internal/record"
+
+	"golang.org/x/sys/unix"
 )
 
 func FuzzReadPacket(f *testing.F) {
@@ -100,5 +102,27 @@ func TestWatcherBoundsWhatItKeeps(t *testing.T) {
 	}
 	if len(w.attempts) != maxAttempts-1 || !w.more {
 		t.Errorf("%d kept", len(w.attempts))
+	}
+}
+
+// Second builds have one CPU each; side by side they must not have the same one.
+func TestSomeCPUs(t *testing.T) {
+	var set unix.CPUSet
+	for _, i := range []int{1, 3, 4, 70} {
+		set.Set(i)
+	}
+	for _, c := range []struct {
+		n, first int
+		want     []int
+	}{{1, 0, []int{1}}, {1, 1, []int{3}}, {1, 3, []int{70}}, {1, 4, []int{1}}, {2, 3, []int{70, 1}}, {9, 2, []int{1, 3, 4, 70}}, {1, -5, []int{1}}} {
+		got := someCPUs(set, c.n, c.first)
+		if got.Count() != len(c.want) {
+			t.Errorf("%d from %d: %d CPUs", c.n, c.first, got.Count())
+		}
+		for _, i := range c.want {
+			if !got.IsSet(i) {
+				t.Errorf("%d from %d: without CPU %d", c.n, c.first, i)
+			}
+		}
 	}
 }

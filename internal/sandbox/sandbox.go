@@ -110,6 +110,7 @@ func (l Limits) orDefault() Limits {
 // by Tree.Reverse.
 type Variation struct {
 	CPUs          int           // how many CPUs to leave to the build, at most as many as there are
+	FirstCPU      int           // which of the host's CPUs to take first, counted round, so that runs side by side do not share one
 	KernelRelease bool          // show another kernel release (personality UNAME26)
 	Clock         time.Duration // move the wall clock by this; whole seconds
 	Uptime        time.Duration // move the time since boot by this; whole seconds
