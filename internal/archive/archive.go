@@ -27,7 +27,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+	"github.com/mikelolasagasti/xz"
 
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
@@ -137,7 +137,14 @@ func isTar(head []byte) bool {
 	return want == unsigned || want == signed
 }
 
+// maxDictionary is the most memory, in bytes, that a decoder may set aside for
+// its window. `xz -9` uses 64 MiB, `zstd --ultra -22` 128.
+const maxDictionary = 128 << 20
+
 // Decompress opens a stream of format f. The caller limits what is read from it.
+// Streams that are not damaged but ask for more memory, or for a check or option
+// that is not known here, give an error for which IsLimit holds: other programs
+// may well read them.
 func Decompress(r io.Reader, f Format) (io.ReadCloser, error) {
 	switch f {
 	case Gzip:
@@ -145,42 +152,43 @@ func Decompress(r io.Reader, f Format) (io.ReadCloser, error) {
 	case Bzip2:
 		return io.NopCloser(bzip2.NewReader(r)), nil
 	case XZ:
-		br, err := limitDictionary(r)
+		x, err := xz.NewReader(r, maxDictionary) // of every block, not the first one's alone
 		if err != nil {
-			return nil, err
+			return nil, beyondUs(err)
 		}
-		x, err := xz.NewReader(br)
-		if err != nil {
-			return nil, err
-		}
-		return io.NopCloser(x), nil
+		return io.NopCloser(telling{x}), nil
 	case Zstd:
-		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(128<<20))
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1),
+			zstd.WithDecoderMaxWindow(maxDictionary), zstd.WithDecoderMaxMemory(maxDictionary))
 		if err != nil {
-			return nil, err
+			return nil, beyondUs(err)
 		}
-		return z.IOReadCloser(), nil
+		c := z.IOReadCloser()
+		return struct {
+			io.Reader
+			io.Closer
+		}{telling{c}, c}, nil
 	}
 	return nil, fmt.Errorf("%q is no compressed stream", f)
 }
 
-// limitDictionary refuses an xz stream whose first block asks for a dictionary
-// of more than 128 MiB (xz file format 1.2, section 3.1; `xz -9` uses 64 MiB):
-// the decoder would set that much memory aside before it read a byte.
-func limitDictionary(r io.Reader) (io.Reader, error) {
-	head := make([]byte, 12+32)
-	n, err := io.ReadFull(r, head)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && err != io.EOF {
-		return nil, err
-	}
-	head = head[:n]
-	// Stream header 12, block header size 1, flags 1, optional sizes, filter id 0x21, properties size 1, dictionary.
-	if i := bytes.Index(head, []byte{0x21, 0x01}); i >= 14 && i+2 < len(head) {
-		if bits := head[i+2]; bits > 30 { // 30 is 128 MiB
-			return nil, fmt.Errorf("its dictionary is larger than 128 MiB")
+// telling tells by errLimit where a decoder gave up though nothing is damaged.
+type telling struct{ r io.Reader }
+
+// Read is io.Reader's.
+func (t telling) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	return n, beyondUs(err)
+}
+
+func beyondUs(err error) error {
+	for _, e := range []error{xz.ErrMemlimit, xz.ErrOptions, xz.ErrUnsupportedCheck,
+		zstd.ErrWindowSizeExceeded, zstd.ErrDecoderSizeExceeded, zstd.ErrUnknownDictionary} {
+		if errors.Is(err, e) {
+			return fmt.Errorf("%w: %w", err, errLimit)
 		}
 	}
-	return io.MultiReader(bytes.NewReader(head), r), nil
+	return err
 }
 
 // errLimit marks an error as a limit that was passed, for those who must tell

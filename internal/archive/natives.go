@@ -90,30 +90,33 @@ func (s *search) look(r io.ReaderAt, size int64, name string, depth int) (kind, 
 	if k := Kind(r, size); k != "" {
 		return k, ""
 	}
+	// A zip's directory is at its end, whatever stands before it: a program that
+	// unpacks itself, or an archive of another format.
 	format := Sniff(r, size)
-	if format == None {
-		if !hasZipEnd(r, size) {
-			return "", ""
+	isZip := format == Zip
+	var zr *zip.Reader
+	if isZip || hasZipEnd(r, size) {
+		var err error
+		zr, err = ReadZipDirectory(r, size, s.entries)
+		switch {
+		case err == nil:
+			isZip, s.entries = true, s.entries-len(zr.File)
+		case isZip || IsLimit(err):
+			return KindUnreadable, ""
 		}
-		format = Zip // a zip with something in front of it
-		if _, err := zip.NewReader(r, size); err != nil {
-			return "", ""
-		}
+	}
+	if format == None && !isZip {
+		return "", ""
 	}
 	if depth >= min(s.lim.Depth, maxNesting) {
 		return KindUnreadable, ""
 	}
-	// A zip's directory is at its end, whatever stands before it.
-	if format != Zip && hasZipEnd(r, size) {
-		if _, err := zip.NewReader(r, size); err == nil {
-			if k, m := s.zip(r, size, depth); k != "" {
-				return k, m
-			}
+	if isZip {
+		if k, m := s.zip(zr, depth); k != "" || format == Zip || format == None {
+			return k, m
 		}
 	}
 	switch format {
-	case Zip:
-		return s.zip(r, size, depth)
 	case Tar:
 		return s.tar(io.NewSectionReader(r, 0, size), depth)
 	case Gzip, Bzip2, XZ, Zstd:
@@ -132,18 +135,14 @@ func hasZipEnd(r io.ReaderAt, size int64) bool {
 	return bytes.Contains(tail[:n], []byte(zipEnd))
 }
 
-func (s *search) zip(r io.ReaderAt, size int64, depth int) (kind, member string) {
-	zr, err := zip.NewReader(r, size)
-	if err != nil {
-		return KindUnreadable, ""
-	}
+func (s *search) zip(zr *zip.Reader, depth int) (kind, member string) {
 	var unreadable string
 	for _, f := range zr.File {
 		if strings.HasSuffix(f.Name, "/") && f.UncompressedSize64 == 0 {
 			continue
 		}
 		name := shown(f.Name)
-		if s.entries--; s.entries < 0 || f.UncompressedSize64 > uint64(s.lim.File) {
+		if f.UncompressedSize64 > uint64(s.lim.File) {
 			return KindUnreadable, name
 		}
 		rc, err := ReadZipEntry(f)

@@ -41,9 +41,6 @@ const (
 // was packed anew here says by SHA-256 how it was packed before.
 const ExtraPacked = 0x4d48
 
-// maxZipDirectory bounds the central directory, in bytes.
-const maxZipDirectory = 64 << 20
-
 // ReadZipLayout reads where everything in a zip file lies, and refuses files that
 // two programs could read differently: local headers that name another file, or
 // another size, than the directory, entries that overlap, or a directory that is
@@ -99,15 +96,24 @@ func ReadZipLayout(r io.ReaderAt, size int64) (*ZipLayout, error) {
 		if rec.Packed == 0xffffffff || rec.Offset == 0xffffffff || le32(dir[24:]) == 0xffffffff {
 			return bad("entry %s uses zip64, which is not supported here", quote(rec.Name))
 		}
+		if len(z.Records) == count { // at most 65,534, whatever the directory holds
+			return bad("its directory has more entries than the %d it says", count)
+		}
 		z.Records = append(z.Records, rec)
 		dir = dir[n:]
 	}
 	if len(z.Records) != count {
 		return bad("its directory has %d entries and says %d", len(z.Records), count)
 	}
+	var headers int64
 	for i := range z.Records {
-		if err := z.Records[i].readLocal(r, z.Dir); err != nil {
+		rec := &z.Records[i]
+		if err := rec.readLocal(r, z.Dir); err != nil {
 			return nil, err
+		}
+		// Those that overlap could be of any size together.
+		if headers += rec.Header; headers > min(z.Dir, maxZipDirectory) {
+			return bad("its local headers are larger together than %d bytes", min(z.Dir, maxZipDirectory))
 		}
 	}
 	order := make([]int, len(z.Records))
@@ -183,9 +189,9 @@ func OpenZip(r io.ReaderAt, size int64, lim Limits) (*zip.Reader, error) {
 	if len(z.Records) > lim.Entries {
 		return nil, limitFault("it has %d entries, more than %d", len(z.Records), lim.Entries)
 	}
-	zr, err := zip.NewReader(r, size)
+	zr, err := ReadZipDirectory(r, size, lim.Entries)
 	if err != nil {
-		return nil, fault.New(fault.Hostile, "zip: %w", err)
+		return nil, err
 	}
 	if len(zr.File) != len(z.Records) {
 		return nil, fault.New(fault.Hostile, "zip: its directory can be read in two ways")

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"hallmark/internal/archive"
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/pypi"
 	"hallmark/internal/fault"
@@ -395,9 +396,9 @@ func (c *metadataCache) of(ctx context.Context, files Files, d digest.Digest, na
 // wheelMetadata reads the one METADATA of the .dist-info folder at a wheel's
 // root whose name and version are those of the file's name.
 func wheelMetadata(r io.ReaderAt, size int64, name string) ([]byte, error) {
-	z, err := zip.NewReader(r, size)
+	z, err := archive.ReadZipDirectory(r, size, archive.DefaultLimits().Entries)
 	if err != nil {
-		return nil, fault.New(fault.Hostile, "wheel %s: %w", name, err)
+		return nil, fmt.Errorf("wheel %s: %w", name, err)
 	}
 	parts := strings.SplitN(name, "-", 3)
 	if len(parts) < 3 {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"hallmark/internal/archive"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 )
@@ -184,15 +185,12 @@ func metadataInZip(r io.ReaderAt, size int64, f File) ([]byte, error) {
 	bad := func(format string, args ...any) ([]byte, error) {
 		return nil, fault.New(fault.Hostile, "wheel %s: "+format, append([]any{f.Name}, args...)...)
 	}
-	z, err := zip.NewReader(r, size)
-	if err != nil {
-		if fault.KindOf(err) != "" || errors.Is(err, errNoRanges) {
-			return nil, err
-		}
-		return bad("not a zip file: %w", err)
-	}
-	if len(z.File) > maxZipEntries {
-		return bad("more than %d entries", maxZipEntries)
+	z, err := archive.ReadZipDirectory(r, size, maxZipEntries)
+	switch {
+	case errors.Is(err, errNoRanges), err != nil && !fault.Is(err, fault.Hostile):
+		return nil, err
+	case err != nil:
+		return bad("%w", err)
 	}
 	var found *zip.File
 	for _, e := range z.File {

@@ -2,18 +2,14 @@ package pypi
 
 import (
 	"archive/tar"
-	"archive/zip"
 	"bufio"
-	"compress/bzip2"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/ulikunitz/xz"
-
+	"hallmark/internal/archive"
 	"hallmark/internal/fault"
 )
 
@@ -39,24 +35,25 @@ func SdistMetadata(r io.Reader, filename string) (Metadata, error) {
 }
 
 func sdistPkgInfo(r io.Reader, filename string) ([]byte, error) {
-	var t io.Reader
-	var err error
+	var format archive.Format
 	br := bufio.NewReaderSize(r, 64<<10)
 	switch {
 	case strings.HasSuffix(filename, ".tar.gz"), strings.HasSuffix(filename, ".tgz"):
-		t, err = gzip.NewReader(br)
+		format = archive.Gzip
 	case strings.HasSuffix(filename, ".tar.bz2"):
-		t = bzip2.NewReader(br)
+		format = archive.Bzip2
 	case strings.HasSuffix(filename, ".tar.xz"):
-		t, err = xz.ReaderConfig{DictCap: 64 << 20, SingleStream: true}.NewReader(br)
+		format = archive.XZ
 	case strings.HasSuffix(filename, ".zip"):
 		return pkgInfoInZip(br, filename)
 	default:
 		return nil, fault.New(fault.Unsupported, "source %.120q: not an archive of a known kind", filename)
 	}
+	t, err := archive.Decompress(br, format)
 	if err != nil {
 		return nil, sdistError(filename, err)
 	}
+	defer t.Close()
 	return pkgInfoInTar(tar.NewReader(&io.LimitedReader{R: t, N: maxSdistUnpacked}), filename)
 }
 
@@ -122,12 +119,9 @@ func pkgInfoInZip(r io.Reader, filename string) ([]byte, error) {
 	if n > maxSdistUnpacked {
 		return nil, fault.New(fault.Hostile, "source %s: more than %d bytes", filename, maxSdistUnpacked)
 	}
-	z, err := zip.NewReader(f, n)
+	z, err := archive.ReadZipDirectory(f, n, maxZipEntries)
 	if err != nil {
-		return nil, sdistError(filename, err)
-	}
-	if len(z.File) > maxSdistEntries {
-		return nil, fault.New(fault.Hostile, "source %s: more than %d entries", filename, maxSdistEntries)
+		return nil, fmt.Errorf("source %s: %w", filename, err)
 	}
 	for _, e := range z.File {
 		if !e.Mode().IsRegular() || !isPkgInfo(e.Name) {
