@@ -209,7 +209,7 @@ func (c *buildCmd) Run(e *env) error {
 		return err
 	}
 	defer a.Close()
-	rows, err := a.BuildOne(e.ctx, c.What, c.AtTime.Time)
+	rows, err := a.BuildOne(e.ctx, e.global.Dir, c.What, c.AtTime.Time)
 	if err != nil {
 		return err
 	}

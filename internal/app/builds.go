@@ -109,7 +109,11 @@ func (a *App) buildPlan(ctx context.Context, c project.Commit, s *Solved) (*Solv
 		if err != nil {
 			return nil, err
 		}
-		if s, err = a.solve(ctx, c.Requirements, at, over); err != nil {
+		own, err := a.committedOverrides(c)
+		if err != nil {
+			return nil, err
+		}
+		if s, err = a.solve(ctx, c.Requirements, at, own, over); err != nil {
 			return nil, err
 		}
 	}
@@ -168,9 +172,13 @@ type BuiltRow struct {
 }
 
 // BuildOne plans one requirement as of a time and builds it with its closure,
-// twice, signed like any other build.
-func (a *App) BuildOne(ctx context.Context, requirement string, at time.Time) ([]BuiltRow, error) {
-	s, err := a.solve(ctx, []string{requirement}, at, nil)
+// twice, signed like any other build. Overrides beside it in dir are heeded.
+func (a *App) BuildOne(ctx context.Context, dir, requirement string, at time.Time) ([]BuiltRow, error) {
+	own, err := ownOverrides(dir)
+	if err != nil {
+		return nil, err
+	}
+	s, err := a.solve(ctx, []string{requirement}, at, own, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -44,15 +44,15 @@ func (a *App) Init(ctx context.Context, dir, name string, at time.Time) (project
 	if _, _, err := Policy(c.Policy); err != nil {
 		return c, err
 	}
-	if _, _, err := a.commit(ctx, c, "make project "+c.Project); err != nil {
+	if _, _, err := a.commit(ctx, dir, c, "make project "+c.Project); err != nil {
 		return c, err
 	}
 	return c, c.Save(dir)
 }
 
-// commit stores what a configuration says as the project's newest commit, unless
-// the newest says the same.
-func (a *App) commit(ctx context.Context, c project.Config, message string) (digest.Digest, project.Commit, error) {
+// commit stores what a configuration says, with the overrides beside it in dir,
+// as the project's newest commit, unless the newest says the same.
+func (a *App) commit(ctx context.Context, dir string, c project.Config, message string) (digest.Digest, project.Commit, error) {
 	org, name, err := project.ParseName(c.Project)
 	if err != nil {
 		return "", project.Commit{}, err
@@ -81,6 +81,9 @@ func (a *App) commit(ctx context.Context, c project.Config, message string) (dig
 		return "", project.Commit{}, err
 	}
 	next := c.Commit(parent, author(), message, time.Now())
+	if next.Overrides, err = a.keepOverrides(ctx, dir); err != nil {
+		return "", next, err
+	}
 	if parent != "" && project.SameConfiguration(head, next) {
 		return headID, head, nil
 	}
@@ -113,7 +116,7 @@ func (a *App) Sync(ctx context.Context, dir string) (digest.Digest, project.Comm
 	if err != nil {
 		return "", project.Commit{}, err
 	}
-	return a.commit(ctx, c, "change "+project.ConfigFile)
+	return a.commit(ctx, dir, c, "change "+project.ConfigFile)
 }
 
 // Install adds requirements to the configuration in dir, or changes those of the
@@ -172,7 +175,7 @@ func (a *App) save(ctx context.Context, dir string, c project.Config, message st
 	if err := c.Validate(); err != nil {
 		return "", project.Commit{}, err
 	}
-	id, commit, err := a.commit(ctx, c, message)
+	id, commit, err := a.commit(ctx, dir, c, message)
 	if err != nil {
 		return "", commit, err
 	}

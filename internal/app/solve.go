@@ -95,12 +95,12 @@ type host struct{ a *App }
 
 func (h host) Have(d digest.Digest) bool { return h.a.Blobs.Has(d) }
 
-func (h host) Source(ctx context.Context, d digest.Digest, file string) (pypi.PreparedSource, error) {
+func (h host) Source(ctx context.Context, d digest.Digest, file string, patches []plan.Patch) (pypi.PreparedSource, error) {
 	e, err := h.a.Engine()
 	if err != nil {
 		return pypi.PreparedSource{}, err
 	}
-	s, err := e.Source(ctx, d, file, false)
+	s, err := e.Source(ctx, d, file, patches, false)
 	if err != nil {
 		return pypi.PreparedSource{}, err
 	}
@@ -161,11 +161,16 @@ func (a *App) Solve(ctx context.Context, id digest.Digest, c project.Commit, ove
 	if err != nil {
 		return nil, fault.New(fault.Corrupt, "commit %s: at_time %q: %w", id.Short(), c.AtTime, err)
 	}
-	return a.solve(ctx, c.Requirements, at, overrides)
+	own, err := a.committedOverrides(c)
+	if err != nil {
+		return nil, err
+	}
+	return a.solve(ctx, c.Requirements, at, own, overrides)
 }
 
-// solve makes a plan for requirements at a time.
-func (a *App) solve(ctx context.Context, requirements []string, at time.Time, overrides map[string]pypi.Metadata) (*Solved, error) {
+// solve makes a plan for requirements at a time; own are the project's overrides,
+// which stand before those that ship.
+func (a *App) solve(ctx context.Context, requirements []string, at time.Time, own []pypi.Override, overrides map[string]pypi.Metadata) (*Solved, error) {
 	// Planning asks backends in the sandbox: say now if there can be none.
 	if err := a.runner.Check(ctx); err != nil {
 		return nil, err
@@ -175,6 +180,10 @@ func (a *App) solve(ctx context.Context, requirements []string, at time.Time, ov
 		return nil, err
 	}
 	env, err := a.environment()
+	if err != nil {
+		return nil, err
+	}
+	shipped, err := shippedOverrides()
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +201,10 @@ func (a *App) solve(ctx context.Context, requirements []string, at time.Time, ov
 	planner := &pypi.Planner{
 		Provider: provider, Env: env, Platform: a.Platform(), Profile: profile, At: at, Host: host{a},
 		Seed: plan.Seed{Name: a.pin.Name, Digest: a.pinID, Bytes: seedBytes}, Overrides: overrides,
-		Fetch:    a.fetch,
+		Fetch: a.fetch, Programs: a.pin.Programs(),
+		Recipes: func(name, version string) (*plan.Override, error) {
+			return pypi.PickOverride(name, version, own, shipped)
+		},
 		Progress: func(what string) { a.progress.Step(0, 0, what) }, Workers: a.workers(),
 	}
 	a.progress.Stage("solve")

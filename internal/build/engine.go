@@ -178,13 +178,15 @@ type PreparedSource struct {
 }
 
 // Source unpacks a stored source archive: within limits, its one top folder
-// stripped, native files taken out unless natives says to leave them in (for the
-// throw-away build alone). Errors of kind fault.Hostile concern the archive.
-func (e *Engine) Source(ctx context.Context, d digest.Digest, file string, natives bool) (PreparedSource, error) {
-	key := "source-" + sourceRules + "-" + d.Hex()
+// stripped, patches laid onto it, native files taken out unless natives says to
+// leave them in (for the throw-away build alone). Errors of kind fault.Hostile
+// concern the archive or its patches.
+func (e *Engine) Source(ctx context.Context, d digest.Digest, file string, patches []plan.Patch, natives bool) (PreparedSource, error) {
+	kind := "source-"
 	if natives {
-		key = "source-natives-" + sourceRules + "-" + d.Hex()
+		kind = "source-natives-"
 	}
+	key := kind + sourceRules + "-" + patchesKey(patches) + d.Hex()
 	var note sourceNote
 	dir, err := e.layers.get(key, &note, func(tree string) (any, error) {
 		f, err := e.Blobs.Open(d)
@@ -199,6 +201,9 @@ func (e *Engine) Source(ctx context.Context, d digest.Digest, file string, nativ
 		info, _, err := archive.UnpackTop(f, st.Size(), file, tree, archive.DefaultLimits())
 		if err != nil {
 			return nil, fmt.Errorf("unpacking %s: %w", file, err)
+		}
+		if err := applyPatches(tree, patches); err != nil {
+			return nil, fmt.Errorf("patching %s: %w", file, err)
 		}
 		removed, err := archive.Natives(tree, archive.DefaultLimits())
 		if err != nil {
@@ -395,7 +400,7 @@ func secondAxes(faketime string) *sandbox.Variation {
 // whatever the build itself did is in the record.
 func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, output func(digest.Digest) (*record.Output, error)) (*record.Build, map[string][]byte, error) {
 	src := s.Source()
-	prep, err := e.Source(ctx, src, s.SourceFile(), purpose == record.Prebuilt)
+	prep, err := e.Source(ctx, src, s.SourceFile(), s.Recipe.Patches(), purpose == record.Prebuilt)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -446,6 +451,9 @@ func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, o
 	}
 	spec.Env = append(spec.Env, "MAKEFLAGS="+jobs)
 	rec.Inputs = []record.Input{{Tag: plan.TagSource, PURL: string(s.PURL), File: s.SourceFile(), Digest: src}}
+	for _, p := range s.Recipe.Patches() {
+		rec.Inputs = append(rec.Inputs, record.Input{Tag: plan.TagSource, PURL: string(purl.New("generic", "hallmark-patch-"+p.File, "")), File: p.File, Digest: p.Digest})
+	}
 	for _, m := range ms {
 		spec.Layers = append(spec.Layers, m.dir)
 		rec.Inputs = append(rec.Inputs, m.input)

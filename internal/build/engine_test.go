@@ -568,11 +568,11 @@ func TestHostileSource(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p, err := w.e.Source(t.Context(), d, "x-1.tar.gz", false); !fault.Is(err, fault.Hostile) {
+		if p, err := w.e.Source(t.Context(), d, "x-1.tar.gz", nil, false); !fault.Is(err, fault.Hostile) {
 			t.Errorf("%s: %+v, %v", name, p, err)
 		}
 	}
-	if _, err := w.e.Source(t.Context(), digest.FromBytes([]byte("absent")), "x-1.tar.gz", false); err == nil {
+	if _, err := w.e.Source(t.Context(), digest.FromBytes([]byte("absent")), "x-1.tar.gz", nil, false); err == nil {
 		t.Error("a source that is not stored")
 	}
 }

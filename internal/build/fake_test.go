@@ -269,7 +269,7 @@ func (w *world) stepOf(name string, files map[string]string, deps ...plan.Step) 
 		w.t.Fatal(err)
 	}
 	src := plan.Source{PURL: u, File: name + "-1.tar.gz", Digest: d}
-	prep, err := w.e.Source(w.t.Context(), d, src.File, false)
+	prep, err := w.e.Source(w.t.Context(), d, src.File, nil, false)
 	if err != nil {
 		w.t.Fatal(err)
 	}

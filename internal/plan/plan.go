@@ -116,7 +116,17 @@ type Recipe struct {
 	Requires     []string      `json:"requires,omitempty"`      // PEP 518 build-system.requires
 	HookRequires []string      `json:"hook_requires,omitempty"` // what get_requires_for_build_wheel said
 	Query        digest.Digest `json:"query,omitempty"`         // id of the query step that asked
+	Provided     []string      `json:"provided,omitempty"`      // of the requirements, those that the seed's programs meet: "cmake==3.25.1"
+	Override     *Override     `json:"override,omitempty"`      // what no rule can know
 	Driver       string        `json:"driver"`                  // digest of the program that calls the hooks
+}
+
+// Patches are laid onto the recipe's source, in this order.
+func (r Recipe) Patches() []Patch {
+	if r.Override == nil {
+		return nil
+	}
+	return r.Override.Patches
 }
 
 // Environment is what is declared and fixed.
@@ -345,6 +355,11 @@ func (p *Plan) checkStep(what string, s Step, sources map[digest.Digest]bool, be
 	}
 	if want.ID != s.ID {
 		return fmt.Errorf("%s: its id %s is not the digest of its contents (%s)", what, short(s.ID), want.ID.Short())
+	}
+	if o := s.Recipe.Override; o != nil {
+		if err := o.Check(); err != nil {
+			return fmt.Errorf("%s: its override: %w", what, err)
+		}
 	}
 	n := map[string]int{}
 	for _, in := range s.Inputs {

@@ -64,6 +64,47 @@ func sample(t testing.TB) *Plan {
 	return p
 }
 
+func sampleOverride() *Override {
+	const text = "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n"
+	return &Override{
+		Origin: OriginShipped, ConfigSettings: []Setting{{"setting", []string{"v", "w"}, "because"}},
+		Environment: []Setting{{"VARIABLE", []string{"v"}, "because"}}, Requires: []Setting{{"numpy>=2", nil, "because"}},
+		Patches: []Patch{{"x.patch", digest.FromBytes([]byte(text)), text, "because"}},
+	}
+}
+
+func TestOverrideCheck(t *testing.T) {
+	if err := sampleOverride().Check(); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(sampleOverride().Says()); got != 4 {
+		t.Errorf("%d changes are told, want 4", got)
+	}
+	for what, change := range map[string]func(*Override){
+		"origin":            func(o *Override) { o.Origin = "somebody" },
+		"nothing":           func(o *Override) { *o = Override{Origin: OriginShipped} },
+		"no reason":         func(o *Override) { o.Environment[0].Why = " " },
+		"no name":           func(o *Override) { o.Requires[0].Name = "" },
+		"twice":             func(o *Override) { o.Environment = append(o.Environment, o.Environment[0]) },
+		"control character": func(o *Override) { o.ConfigSettings[0].Values[1] = "a\x1b[0m" },
+		"not UTF-8":         func(o *Override) { o.ConfigSettings[0].Why = "\xff" },
+		"too long":          func(o *Override) { o.ConfigSettings[0].Why = strings.Repeat("y", 5000) },
+		"patch's digest":    func(o *Override) { o.Patches[0].Text += " " },
+		"patch's path":      func(o *Override) { o.Patches[0].File = "../x.patch" },
+		"patch's reason":    func(o *Override) { o.Patches[0].Why = "" },
+		"patch's size": func(o *Override) {
+			o.Patches[0].Text = strings.Repeat("x", MaxPatch+1)
+			o.Patches[0].Digest = digest.FromBytes([]byte(o.Patches[0].Text))
+		},
+	} {
+		o := sampleOverride()
+		change(o)
+		if err := o.Check(); err == nil {
+			t.Errorf("%s: it was let through", what)
+		}
+	}
+}
+
 // each calls change for every leaf of v that can be set, changed and set back.
 func each(v reflect.Value, path string, call func(path string)) {
 	leaf := func(other reflect.Value) {
@@ -88,7 +129,12 @@ func each(v reflect.Value, path string, call func(path string)) {
 			each(v.Index(i), fmt.Sprintf("%s[%d]", path, i), call)
 		}
 		leaf(reflect.Append(v.Slice(0, v.Len()), reflect.New(v.Type().Elem()).Elem()))
-		leaf(v.Slice(0, v.Len()-1))
+		if v.Len() > 0 {
+			leaf(v.Slice(0, v.Len()-1))
+		}
+	case reflect.Pointer:
+		each(v.Elem(), path, call)
+		leaf(reflect.Zero(v.Type()))
 	case reflect.Map:
 		m := reflect.MakeMap(v.Type())
 		leaf(m)
@@ -105,7 +151,8 @@ func each(v reflect.Value, path string, call func(path string)) {
 // Whatever goes into a step is in its id: a field that were left out of it would
 // let two builds that differ share a cache entry.
 func TestIDDependsOnEveryField(t *testing.T) {
-	s := Step{PURL: "pkg:pypi/a@1", Recipe: Recipe{Kind: "k", Backend: "b", BackendPath: []string{"p", "q"}, Requires: []string{"r", "s"}, HookRequires: []string{"h"}, Query: "q", Driver: "d"},
+	s := Step{PURL: "pkg:pypi/a@1", Recipe: Recipe{Kind: "k", Backend: "b", BackendPath: []string{"p", "q"}, Requires: []string{"r", "s"}, HookRequires: []string{"h"}, Query: "q", Driver: "d",
+		Provided: []string{"cmake==3"}, Override: sampleOverride()},
 		Inputs: []Input{{Tag: "a", PURL: "b", File: "c", Digest: "d", Step: "e"}, {Tag: "b", PURL: "b", File: "c", Digest: "d", Step: "e"}},
 		Env:    Environment{Builder: "b", Profile: "p", SourceDateEpoch: 5, Variables: map[string]string{"A": "1", "B": "2"}}}
 	sealed, err := s.Seal()

@@ -86,6 +86,10 @@ type Commit struct {
 	AtTime       string   `json:"at_time"`
 	Policy       string   `json:"policy"`
 	OnUnproven   string   `json:"on_unproven"`
+
+	// Overrides are the project's own recipes/pypi, as they were: the digest of
+	// what was read; empty if it has none.
+	Overrides digest.Digest `json:"overrides,omitempty"`
 }
 
 // ID gives a commit's id and its canonical JSON.

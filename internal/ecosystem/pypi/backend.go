@@ -146,13 +146,17 @@ func CommandOf(s plan.Step) (ecosystem.Command, error) {
 	if err != nil {
 		return ecosystem.Command{}, err
 	}
+	settings, err := json.Marshal(configSettings(s.Recipe.Override))
+	if err != nil {
+		return ecosystem.Command{}, err
+	}
 	var env []string
 	for k, v := range s.Env.Variables {
 		env = append(env, k+"="+v)
 	}
 	sort.Strings(env)
 	return ecosystem.Command{
-		Args:  []string{envPrefix + "/bin/python3", driverPath, hook, s.Recipe.Backend, string(bp), outputPath, "{}"},
+		Args:  []string{envPrefix + "/bin/python3", driverPath, hook, s.Recipe.Backend, string(bp), outputPath, string(settings)},
 		Env:   env,
 		Files: map[string][]byte{driverPath: driver},
 	}, nil

@@ -22,9 +22,10 @@ import (
 type Host interface {
 	// Have tells whether the bytes are stored already.
 	Have(d digest.Digest) bool
-	// Source unpacks a stored source archive within limits and takes native files
-	// out of it. Errors of kind fault.Hostile concern this source alone.
-	Source(ctx context.Context, d digest.Digest, file string) (PreparedSource, error)
+	// Source unpacks a stored source archive within limits, lays patches onto it and
+	// takes native files out of it. Errors of kind fault.Hostile concern this source
+	// alone.
+	Source(ctx context.Context, d digest.Digest, file string, patches []plan.Patch) (PreparedSource, error)
 	// Query runs a query step in the sandbox and gives the files it left. Steps
 	// that it is built with are built first; known gives them by id. A failure is
 	// about the package; an error is about the host.
@@ -54,6 +55,12 @@ type Planner struct {
 	// Overrides are requirements that a build has shown, in place of the hint
 	// that the first solve went by; key name@version.
 	Overrides map[string]Metadata
+	// Recipes gives what a package's build needs and no rule can know; nil if
+	// there is nothing. May be nil.
+	Recipes func(name, version string) (*plan.Override, error)
+	// Programs are the seed's programs that stand for the projects that wrap them,
+	// by the project's name, with their versions.
+	Programs map[string]string
 	// Progress is told what is being planned; may be nil.
 	Progress func(what string)
 	// Workers is how many packages are planned at a time; 0 and 1: one.
@@ -146,9 +153,7 @@ func (p *Planner) rehearse(ctx context.Context, pins []Pin) {
 	todo := make(chan Pin)
 	var wg sync.WaitGroup
 	for range p.Workers {
-		q := &Planner{Provider: p.Provider, Env: p.Env, Platform: p.Platform, Seed: p.Seed, Profile: p.Profile, At: p.At, Host: p.Host,
-			Fetch: p.Fetch, Overrides: p.Overrides, Progress: p.Progress}
-		q.reset()
+		q := p.another()
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
@@ -165,6 +170,14 @@ func (p *Planner) rehearse(ctx context.Context, pins []Pin) {
 	}
 	close(todo)
 	wg.Wait()
+}
+
+// another is a planner with the same sources of knowledge and nothing planned.
+func (p *Planner) another() *Planner {
+	q := &Planner{Provider: p.Provider, Env: p.Env, Platform: p.Platform, Seed: p.Seed, Profile: p.Profile, At: p.At, Host: p.Host,
+		Fetch: p.Fetch, Overrides: p.Overrides, Recipes: p.Recipes, Programs: p.Programs, Progress: p.Progress}
+	q.reset()
+	return q
 }
 
 // reset forgets everything that was planned.
@@ -282,7 +295,11 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 	if pin.Candidate.Sdist == nil {
 		return no("no-source", "", nil, "Its index offers no source archive of version %s, so it cannot be built from source.", pin.Version), nil
 	}
-	src, prep, err := p.source(ctx, pin)
+	override, err := p.override(pin)
+	if err != nil {
+		return no("build-failed", "", nil, "Its override cannot be used: %s.", oneLine(err)), nil
+	}
+	src, prep, err := p.source(ctx, pin, override)
 	switch {
 	case fault.Is(err, fault.Hostile), fault.Is(err, fault.Unverified):
 		return no("build-failed", "", nil, "Its source archive was refused: %s.", oneLine(err)), nil
@@ -298,14 +315,27 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 		return withSource(no("build-failed", "", nil, "Nothing says how it is built: %s.", oneLine(err))), nil
 	}
 	p.sources[src.Digest] = src
+	recipe.Override = override
 
 	base := plan.Step{PURL: u, Recipe: recipe, Env: plan.Environment{
 		Builder: plan.BuilderVersion, Profile: p.Profile, SourceDateEpoch: p.epoch(pin, prep.Newest),
 	}}
 	base.Env.Variables = Variables(base.Env.SourceDateEpoch)
+	if override != nil {
+		for _, v := range override.Environment {
+			base.Env.Variables[v.Name] = strings.Join(v.Values, " ")
+		}
+	}
 
 	// First what the source says itself, then what its backend says when asked.
-	deps, blocked, err := p.environment(ctx, recipe.Requires)
+	wanted := append([]string{}, recipe.Requires...)
+	if override != nil {
+		for _, r := range override.Requires {
+			wanted = append(wanted, r.Name)
+		}
+	}
+	wanted, base.Recipe.Provided = p.provided(wanted)
+	deps, blocked, err := p.environment(ctx, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -333,8 +363,9 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 	}
 	step := base
 	step.Recipe.HookRequires, step.Recipe.Query = hook, query.ID
-	if len(hook) > 0 {
-		deps, blocked, err = p.environment(ctx, append(append([]string{}, recipe.Requires...), hook...))
+	if more, met := p.provided(hook); len(hook) > 0 {
+		step.Recipe.Provided = union(step.Recipe.Provided, met)
+		deps, blocked, err = p.environment(ctx, append(append([]string{}, wanted...), more...))
 		if err != nil {
 			return nil, err
 		}
@@ -354,7 +385,7 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 }
 
 // source fetches and unpacks a package's source archive.
-func (p *Planner) source(ctx context.Context, pin Pin) (plan.Source, PreparedSource, error) {
+func (p *Planner) source(ctx context.Context, pin Pin, override *plan.Override) (plan.Source, PreparedSource, error) {
 	f := *pin.Candidate.Sdist
 	d, err := digest.FromHex(f.SHA256)
 	if err != nil {
@@ -366,7 +397,7 @@ func (p *Planner) source(ctx context.Context, pin Pin) (plan.Source, PreparedSou
 			return plan.Source{}, PreparedSource{}, err
 		}
 	}
-	prep, err := p.Host.Source(ctx, d, f.Name)
+	prep, err := p.Host.Source(ctx, d, f.Name, plan.Recipe{Override: override}.Patches())
 	if err != nil {
 		return plan.Source{}, PreparedSource{}, err
 	}
@@ -575,9 +606,7 @@ func (p *Planner) queryMetadata(ctx context.Context, c Candidate) (Metadata, err
 		return nothing, nil
 	}
 	// The resolver asks from several goroutines; planning is one's work.
-	q := &Planner{Provider: p.Provider, Env: p.Env, Platform: p.Platform, Seed: p.Seed, Profile: p.Profile, At: p.At, Host: p.Host,
-		Fetch: p.Fetch, Overrides: p.Overrides, Progress: p.Progress}
-	q.reset()
+	q := p.another()
 	n, err := q.plan(ctx, Pin{Name: c.Name, Version: c.Version, Candidate: c})
 	if err != nil {
 		return Metadata{}, err

@@ -48,7 +48,7 @@ func newYard(t *testing.T) *yard {
 func (y *yard) Have(d digest.Digest) bool { y.mu.Lock(); defer y.mu.Unlock(); return y.have[d] }
 
 // Source is Host's.
-func (y *yard) Source(_ context.Context, d digest.Digest, file string) (PreparedSource, error) {
+func (y *yard) Source(_ context.Context, d digest.Digest, file string, _ []plan.Patch) (PreparedSource, error) {
 	if !y.Have(d) {
 		return PreparedSource{}, fmt.Errorf("%s was not fetched", file)
 	}

@@ -1,0 +1,305 @@
+package pypi
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"sort"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"hallmark/internal/digest"
+	"hallmark/internal/fault"
+	"hallmark/internal/plan"
+)
+
+// overrideFile is recipes/pypi/NAME.yaml: what builds of the project NAME need
+// and no rule can know. schemas/override.v1.json describes it.
+type overrideFile struct {
+	Name      string          `yaml:"name"`
+	Overrides []overrideEntry `yaml:"overrides"`
+}
+
+// overrideEntry is for some versions; the first that fits a version is used.
+type overrideEntry struct {
+	Versions       string            `yaml:"versions,omitempty"` // PEP 440 specifiers; empty: every version
+	ConfigSettings []overrideSetting `yaml:"config_settings,omitempty"`
+	Environment    []overrideSetting `yaml:"environment,omitempty"`
+	Requires       []overrideRequire `yaml:"requires,omitempty"`
+	Patches        []overridePatch   `yaml:"patches,omitempty"`
+}
+
+type overrideSetting struct {
+	Name  string `yaml:"name"`
+	Value any    `yaml:"value"` // a string, or a list of them for a config setting given several times
+	Why   string `yaml:"why"`
+}
+
+type overrideRequire struct {
+	Requirement string `yaml:"requirement"`
+	Why         string `yaml:"why"`
+}
+
+type overridePatch struct {
+	File   string `yaml:"file"`
+	Digest string `yaml:"digest"`
+	Why    string `yaml:"why"`
+}
+
+// Override is what is said of one project's versions.
+type Override struct {
+	Name    string          `json:"name"`
+	Entries []OverrideEntry `json:"entries"`
+}
+
+// OverrideEntry is what is said of some versions.
+type OverrideEntry struct {
+	Versions string        `json:"versions,omitempty"` // PEP 440; empty: every version
+	Change   plan.Override `json:"change"`
+}
+
+// maxOverrideFile bounds an override's file, in bytes.
+const maxOverrideFile = 1 << 20
+
+// Overrides reads all of a folder recipes/pypi: NAME.yaml, and the patches that
+// these name, beside them. Whatever is not in order is fault.Usage and names the
+// file; a folder that is not there has nothing in it.
+func Overrides(dir fs.FS, origin string) ([]Override, error) {
+	names, err := fs.Glob(dir, "*.yaml")
+	if err != nil {
+		return nil, err
+	}
+	sort.Strings(names)
+	var all []Override
+	for _, n := range names {
+		o, err := readOverride(dir, n, origin)
+		if err != nil {
+			return nil, fault.New(fault.Usage, "recipes/pypi/%s: %w", n, err)
+		}
+		all = append(all, o)
+	}
+	return all, nil
+}
+
+func readLimited(dir fs.FS, name string, limit int64) ([]byte, error) {
+	f, err := dir.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return nil, errors.Join(err, fmt.Errorf("%s is not a regular file", name))
+	}
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("%s has more than %d bytes", name, limit)
+	}
+	return b, err
+}
+
+func readOverride(dir fs.FS, name, origin string) (Override, error) {
+	b, err := readLimited(dir, name, maxOverrideFile)
+	if err != nil {
+		return Override{}, err
+	}
+	return parseOverride(b, strings.TrimSuffix(path.Base(name), ".yaml"), origin, func(file string) ([]byte, error) {
+		return readLimited(dir, file, plan.MaxPatch)
+	})
+}
+
+// parseOverride reads an override for the project name; patch gives a patch by
+// its file's name.
+func parseOverride(b []byte, name, origin string, patch func(file string) ([]byte, error)) (Override, error) {
+	var f overrideFile
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec.KnownFields(true)
+	if err := dec.Decode(&f); err != nil {
+		return Override{}, err
+	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return Override{}, errors.New("something follows its end (a line ... or ---)")
+	}
+	if f.Name != name || NormalizeName(f.Name) != f.Name {
+		return Override{}, fmt.Errorf("its name %.80q must be that of the file and normalised (PEP 503): %s", f.Name, NormalizeName(name))
+	}
+	if len(f.Overrides) == 0 || len(f.Overrides) > 100 {
+		return Override{}, fmt.Errorf("it has %d overrides: want 1 to 100", len(f.Overrides))
+	}
+	out := Override{Name: f.Name}
+	for i, e := range f.Overrides {
+		if _, err := ParseSpecifiers(e.Versions); err != nil {
+			return Override{}, fmt.Errorf("override %d: versions %.80q: %w", i+1, e.Versions, err)
+		}
+		change, err := e.change(origin, patch)
+		if err == nil {
+			err = change.Check()
+		}
+		if err != nil {
+			return Override{}, fmt.Errorf("override %d: %w", i+1, err)
+		}
+		out.Entries = append(out.Entries, OverrideEntry{e.Versions, change})
+	}
+	return out, nil
+}
+
+func (e overrideEntry) change(origin string, patch func(string) ([]byte, error)) (plan.Override, error) {
+	o := plan.Override{Origin: origin}
+	for _, s := range e.ConfigSettings {
+		v, err := values(s.Value)
+		if err != nil {
+			return o, fmt.Errorf("config setting %.80q: %w", s.Name, err)
+		}
+		o.ConfigSettings = append(o.ConfigSettings, plan.Setting{Name: s.Name, Values: v, Why: s.Why})
+	}
+	for _, s := range e.Environment {
+		v, err := values(s.Value)
+		switch {
+		case err != nil || len(v) != 1:
+			return o, fmt.Errorf("variable %.80q: want one value, a string", s.Name)
+		case !variableRE.MatchString(s.Name):
+			return o, fmt.Errorf("variable %.80q: want letters, digits and _", s.Name)
+		case fixedVariable(s.Name):
+			return o, fmt.Errorf("variable %s is declared and fixed for every build", s.Name)
+		}
+		o.Environment = append(o.Environment, plan.Setting{Name: s.Name, Values: v, Why: s.Why})
+	}
+	for _, r := range e.Requires {
+		p, err := ParseRequirement(r.Requirement)
+		if err != nil {
+			return o, fmt.Errorf("build requirement %.80q: %w", r.Requirement, err)
+		}
+		o.Requires = append(o.Requires, plan.Setting{Name: p.String(), Why: r.Why})
+	}
+	for _, p := range e.Patches {
+		if p.File == "" || path.Base(p.File) != p.File {
+			return o, fmt.Errorf("patch %.80q: want the name of a file beside the recipe", p.File)
+		}
+		b, err := patch(p.File)
+		if err != nil {
+			return o, fmt.Errorf("patch %s: %w", p.File, err)
+		}
+		d := digest.FromBytes(b)
+		if string(d) != p.Digest {
+			return o, fmt.Errorf("patch %s: the file has digest %s, the recipe says %.80q", p.File, d, p.Digest)
+		}
+		o.Patches = append(o.Patches, plan.Patch{File: p.File, Digest: d, Text: string(b), Why: p.Why})
+	}
+	return o, nil
+}
+
+var variableRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,99}$`)
+
+// fixedVariable tells whether a variable is the builder's to set: what is
+// declared for every build, and what changes how programs are loaded or what the
+// second build varies.
+func fixedVariable(name string) bool {
+	if _, ok := Variables(0)[name]; ok {
+		return true
+	}
+	return strings.HasPrefix(name, "LD_") || strings.HasPrefix(name, "FAKE") || strings.HasPrefix(name, "NO_FAKE") ||
+		strings.HasPrefix(name, "DONT_FAKE") || name == "MAKEFLAGS" || name == "GLIBC_TUNABLES"
+}
+
+func values(v any) ([]string, error) {
+	switch x := v.(type) {
+	case string:
+		return []string{x}, nil
+	case []any:
+		var out []string
+		for _, e := range x {
+			s, ok := e.(string)
+			if !ok {
+				return nil, fmt.Errorf("a value is not a string; put it in quotes")
+			}
+			out = append(out, s)
+		}
+		if len(out) == 0 {
+			return nil, errors.New("it has no value")
+		}
+		return out, nil
+	}
+	return nil, errors.New("want a string, in quotes, or a list of them")
+}
+
+// PickOverride gives what is said of one version: by the first of the lists that
+// speaks of the project at all, and in it the first entry that fits. nil: nothing.
+func PickOverride(name, version string, lists ...[]Override) (*plan.Override, error) {
+	v, err := ParseVersion(version)
+	if err != nil {
+		return nil, err
+	}
+	for _, list := range lists {
+		i := slices.IndexFunc(list, func(o Override) bool { return o.Name == name })
+		if i < 0 {
+			continue
+		}
+		for _, e := range list[i].Entries {
+			s, err := ParseSpecifiers(e.Versions)
+			if err != nil {
+				return nil, err
+			}
+			if s.Contains(v) {
+				return &e.Change, nil
+			}
+		}
+		return nil, nil
+	}
+	return nil, nil
+}
+
+// override gives what is said of one pin.
+func (p *Planner) override(pin Pin) (*plan.Override, error) {
+	if p.Recipes == nil {
+		return nil, nil
+	}
+	return p.Recipes(pin.Name, pin.Version)
+}
+
+// provided splits build requirements into those that have to be built and those
+// that a program of the seed meets, as name==version: a project that only wraps
+// a program is not needed where the program itself is on the path.
+func (p *Planner) provided(requires []string) (rest, met []string) {
+	for _, t := range requires {
+		r, err := ParseRequirement(t)
+		if err == nil && len(r.Extras) == 0 {
+			if version, ok := p.Programs[r.Name]; ok && (r.Marker == nil || r.Marker.Evaluate(p.Env, "")) {
+				if v, err := ParseVersion(version); err == nil && r.Specifiers.Contains(v) {
+					met = append(met, r.Name+"=="+version)
+					continue
+				}
+			}
+		}
+		rest = append(rest, t)
+	}
+	return rest, union(met, nil)
+}
+
+// union gives the strings of both, sorted, each once; nil for none.
+func union(a, b []string) []string {
+	all := append(slices.Clone(a), b...)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// configSettings gives an override's config settings in the form of PEP 517: a
+// string, or a list of strings where one was given several times.
+func configSettings(o *plan.Override) map[string]any {
+	m := map[string]any{}
+	if o == nil {
+		return m
+	}
+	for _, s := range o.ConfigSettings {
+		if len(s.Values) == 1 {
+			m[s.Name] = s.Values[0]
+		} else {
+			m[s.Name] = s.Values
+		}
+	}
+	return m
+}
