@@ -102,7 +102,7 @@ func Provenance(in ProvenanceInput) (Statement, error) {
 						Kind: src.Kind, Tag: src.Tag, Index: src.Index, Origin: src.Origin},
 				},
 				Internal: internalParameters{
-					Purpose: b.Purpose, Profile: b.Facts.Profile, Runtime: b.Facts.Runtime, Kernel: b.Facts.Kernel,
+					Purpose: b.Purpose, Profile: b.Facts.Profile, Runtime: b.Facts.Runtime, RuntimeDigest: b.Facts.Program, Kernel: b.Facts.Kernel,
 					FactsRead: stampTime(b.Facts.Read), Facts: nonNil(b.Facts.Facts), Limits: limits(b.Facts.Facts),
 					Measured: b.Measured, NotVaried: b.NotVaried, NetworkAttempts: attempts,
 					Output: outputFindings{Size: b.Output.Size, Native: nonNil(b.Ships), SeedMeasured: b.SeedKnown, SeedInside: nonNil(b.SeedFiles)},
@@ -156,6 +156,7 @@ type internalParameters struct {
 	Purpose         record.Purpose         `json:"purpose"`
 	Profile         string                 `json:"profile"` // digest of the sandbox profile
 	Runtime         string                 `json:"runtime"`
+	RuntimeDigest   digest.Digest          `json:"runtimeDigest,omitempty"` // of the runtime's own file
 	Kernel          string                 `json:"kernel"`
 	FactsRead       string                 `json:"factsRead"` // when the facts were read, from outside
 	Facts           []record.Fact          `json:"facts"`

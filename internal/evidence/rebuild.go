@@ -36,6 +36,7 @@ func Rebuild(subject Subject, series []record.RebuildResult, builds []record.Bui
 			return Statement{}, fault.New(fault.Usage, "rebuild statement about %s: build %s (%s) is not one of its step's builds", subject.Name, b.ID, b.Purpose)
 		}
 		row := rebuildBuild{ID: b.ID, Purpose: b.Purpose, Builder: b.Builder, Outcome: b.Outcome,
+			Runtime: b.Facts.Runtime, RuntimeDigest: b.Facts.Program, Kernel: b.Facts.Kernel,
 			Started: stampTime(b.Started), Finished: stampTime(b.Finished)}
 		if b.Output != nil {
 			row.Digest = b.Output.Digest
@@ -75,11 +76,14 @@ type rebuildLink struct {
 }
 
 type rebuildBuild struct {
-	ID       string         `json:"id"`
-	Purpose  record.Purpose `json:"purpose"`
-	Builder  string         `json:"builder"`
-	Outcome  record.Outcome `json:"outcome"`
-	Digest   digest.Digest  `json:"digest,omitempty"`
-	Started  string         `json:"started"`
-	Finished string         `json:"finished"`
+	ID            string         `json:"id"`
+	Purpose       record.Purpose `json:"purpose"`
+	Builder       string         `json:"builder"`
+	Outcome       record.Outcome `json:"outcome"`
+	Digest        digest.Digest  `json:"digest,omitempty"`
+	Runtime       string         `json:"runtime,omitempty"` // what it ran under: name and version of the OCI runtime
+	RuntimeDigest digest.Digest  `json:"runtimeDigest,omitempty"`
+	Kernel        string         `json:"kernel,omitempty"` // "linux", "gvisor"
+	Started       string         `json:"started"`
+	Finished      string         `json:"finished"`
 }

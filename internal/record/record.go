@@ -2,8 +2,8 @@
 // the sandbox, what was varied, what the build reached for, and how it ended.
 //
 // These are the words that the sandbox (which writes them), the evidence (which
-// signs them) and the policy (which judges them) share. The package has no
-// behaviour and imports nothing but digest.
+// signs them) and the policy (which judges them) share. The package has next to
+// no behaviour and imports nothing but digest.
 package record
 
 import (
@@ -90,16 +90,27 @@ type Fact struct {
 	Got   string `json:"got"`             // what was read
 	Holds bool   `json:"holds"`           // whether the promise is kept
 	Cause string `json:"cause,omitempty"` // why not, where it is known
+	From  string `json:"from,omitempty"`  // who answered, if not the host's kernel: "gvisor", the kernel of the sandbox itself
 }
 
 // Facts is what the control plane read off a sandbox after it was made and
 // before the build started. Nothing in it comes from the build.
 type Facts struct {
-	Runtime string    `json:"runtime"` // name and version of the OCI runtime
-	Kernel  string    `json:"kernel"`  // "linux", "gvisor": the kind of kernel, not its release
-	Profile string    `json:"profile"` // digest of the sandbox profile
-	Read    time.Time `json:"read"`    // when, UTC
-	Facts   []Fact    `json:"facts"`   // sorted by name
+	Runtime string        `json:"runtime"`                  // name and version of the OCI runtime
+	Program digest.Digest `json:"runtime_digest,omitempty"` // of the runtime's own file
+	Kernel  string        `json:"kernel"`                   // "linux", "gvisor": the kind of kernel, not its release
+	Profile string        `json:"profile"`                  // digest of the sandbox profile
+	Read    time.Time     `json:"read"`                     // when, UTC
+	Facts   []Fact        `json:"facts"`                    // sorted by name
+}
+
+// RanUnder names the OCI runtime and the kind of kernel of a build, "runc 1.1.5
+// (linux)"; "" if nothing was read.
+func (f Facts) RanUnder() string {
+	if f.Runtime == "" {
+		return ""
+	}
+	return f.Runtime + " (" + f.Kernel + ")"
 }
 
 // Names of the facts, grouped by the property that they establish. A missing
@@ -235,8 +246,10 @@ type RebuildResult struct {
 	Normalisations []string      `json:"normalisations,omitempty"` // "name@version", for equivalent
 	Failure        *Failure      `json:"failure,omitempty"`        // for could-not-build
 	Axes           []Axis        `json:"axes"`
-	Differences    []Difference  `json:"differences,omitempty"` // at most 100
-	Truncated      bool          `json:"truncated,omitempty"`   // there were more differences
+	FirstRuntime   string        `json:"first_runtime,omitempty"`  // what the first build ran under: the OCI runtime and the kind of kernel
+	SecondRuntime  string        `json:"second_runtime,omitempty"` // and the second
+	Differences    []Difference  `json:"differences,omitempty"`    // at most 100
+	Truncated      bool          `json:"truncated,omitempty"`      // there were more differences
 	Builder        string        `json:"builder"`
 	Time           time.Time     `json:"time"`
 }
