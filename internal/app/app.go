@@ -153,13 +153,34 @@ func (a *App) openWriter(ctx context.Context) error {
 	if err := errors.Join(os.RemoveAll(a.path("tmp")), os.MkdirAll(a.path("tmp", "sandbox"), 0o755)); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
+	if err := a.openKeys(); err != nil {
+		return err
+	}
 	var err error
 	if a.Blobs, err = blob.Open(a.path("blobs")); err != nil {
 		return err
 	}
-	if a.Store, err = store.OpenWriter(ctx, a.path("hallmark.db"), a.Blobs); err != nil {
-		return err
+	a.Store, err = store.OpenWriter(ctx, a.path("hallmark.db"), a.Blobs, store.WithKey(a.keys.Journal()))
+	return err
+}
+
+// openKeys reads the keys, or makes them where nothing was ever signed: they come
+// before the database and the log, so that a folder with one of these and without
+// keys has lost them.
+func (a *App) openKeys() error {
+	left, _ := filepath.Glob(a.path(".keys-new-*"))
+	for _, d := range left {
+		if err := os.RemoveAll(d); err != nil {
+			return fmt.Errorf("data directory: %w", err)
+		}
 	}
+	for _, name := range []string{"hallmark.db", "log"} {
+		if _, err := os.Lstat(a.path(name)); err == nil {
+			a.keys, err = keys.Read(a.path("keys"))
+			return err
+		}
+	}
+	var err error
 	a.keys, err = keys.Open(a.path("keys"))
 	return err
 }
@@ -170,13 +191,13 @@ func (a *App) openReader(ctx context.Context) error {
 			"nothing is stored in the data directory %s yet", a.dir)
 	}
 	var err error
+	if a.keys, err = keys.Read(a.path("keys")); err != nil {
+		return err
+	}
 	if a.Blobs, err = blob.OpenReader(a.path("blobs")); err != nil {
 		return err
 	}
-	if a.Store, err = store.OpenReader(ctx, a.path("hallmark.db"), a.Blobs); err != nil {
-		return err
-	}
-	a.keys, err = keys.Open(a.path("keys"))
+	a.Store, err = store.OpenReader(ctx, a.path("hallmark.db"), a.Blobs, store.WithKey(a.keys.Journal()))
 	return err
 }
 

@@ -13,6 +13,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
@@ -54,7 +55,14 @@ type Set struct {
 	// Leaf certifies the time stamp's key, Root certifies Leaf. Root's private
 	// key was thrown away when Leaf was made: nothing else can be certified.
 	Leaf, Root *x509.Certificate
+
+	journal []byte
 }
+
+// Journal is the key under which the database's journal vouches for its rows. It
+// is derived from the log's key (HKDF, RFC 5869), so that database, log and keys
+// belong together and nothing more has to be kept.
+func (s *Set) Journal() []byte { return s.journal }
 
 // Open reads the set in dir, or makes it if dir is not there or empty. Keys are
 // PKCS#8 PEM files of mode 0600 in a folder of mode 0700. The whole folder is
@@ -62,14 +70,28 @@ type Set struct {
 // not there. A wider mode is fault.Denied, a missing or malformed file
 // fault.Corrupt.
 func Open(dir string) (*Set, error) {
-	names, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(names) == 0 {
+	if none(dir) {
 		if err := create(dir); err != nil {
 			return nil, fmt.Errorf("make keys in %s: %w", dir, err)
 		}
-	} else if err != nil {
-		return nil, fmt.Errorf("open keys in %s: %w", dir, err)
 	}
+	return Read(dir)
+}
+
+// none tells whether dir is not there or empty.
+func none(dir string) bool {
+	names, err := os.ReadDir(dir)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && len(names) == 0
+}
+
+// Read reads the set in dir and changes nothing; one that is not there is
+// fault.NotFound.
+func Read(dir string) (*Set, error) {
+	if none(dir) {
+		return nil, fault.Advise(fault.NotFound, "Put the folder back from a backup; new keys would orphan all that the old ones signed.",
+			"there are no keys in %s", dir)
+	}
+	var err error
 	if err := private(dir, true); err != nil {
 		return nil, err
 	}
@@ -82,6 +104,9 @@ func Open(dir string) (*Set, error) {
 			return nil, err
 		}
 	}
+	if s.journal, err = journalKey(s.Log); err != nil {
+		return nil, fmt.Errorf("key of the journal: %w", err)
+	}
 	if s.Leaf, s.Root, err = readChain(filepath.Join(dir, chainFile)); err != nil {
 		return nil, err
 	}
@@ -90,6 +115,18 @@ func Open(dir string) (*Set, error) {
 		return nil, fault.New(fault.Corrupt, "keys in %s: %s does not certify the key in %s", dir, chainFile, timestampFile)
 	}
 	return &s, nil
+}
+
+func journalKey(k crypto.Signer) ([]byte, error) {
+	p, ok := k.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("it cannot be derived from a %T", k)
+	}
+	secret, err := p.ECDH() // for its one spelling as bytes
+	if err != nil {
+		return nil, err
+	}
+	return hkdf.Key(sha256.New, secret.Bytes(), nil, "hallmark journal v1", sha256.Size)
 }
 
 // ID names a public key: the first 16 hex digits of the SHA-256 of its SPKI in

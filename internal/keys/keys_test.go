@@ -59,6 +59,36 @@ func TestOpenMakesOnceAndReadsAgain(t *testing.T) {
 	}
 }
 
+// TestReadMakesNothing: who only reads makes no keys, and gets the ones that are
+// there.
+func TestReadMakesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	if _, err := Read(dir); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "backup") {
+		t.Errorf("no folder: %v", err)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("a reader made the folder: %v", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(dir); !fault.Is(err, fault.NotFound) {
+		t.Errorf("an empty folder: %v", err)
+	}
+	a, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Read(dir)
+	if err != nil || ID(a.Signer.Public()) != ID(b.Signer.Public()) || len(a.Journal()) != 32 || string(a.Journal()) != string(b.Journal()) {
+		t.Errorf("read %v, %v", b, err)
+	}
+	other, err := Open(filepath.Join(t.TempDir(), "keys"))
+	if err != nil || string(other.Journal()) == string(a.Journal()) {
+		t.Errorf("another installation has the same journal key: %v", err)
+	}
+}
+
 func TestOpenTakesAnEmptyFolder(t *testing.T) {
 	if _, err := Open(t.TempDir()); err != nil {
 		t.Fatal(err)

@@ -27,6 +27,7 @@ var pointers = []struct{ table, row, column string }{
 	{"rebuilds", "step || '#' || seq", "document"},
 	{"files", "name", "digest"},
 	{"evidence", "subject || '/' || name", "blob"},
+	{"pending", "blob", "blob"},
 }
 
 // References calls fn with every blob that some row points at; a blob may come
@@ -37,7 +38,7 @@ func (s *Store) References(ctx context.Context, fn func(table, row, column strin
 			Row  string        `bun:"row_name"`
 			Blob digest.Digest `bun:"blob_digest"`
 		}
-		q := fmt.Sprintf("SELECT %s AS row_name, %s AS blob_digest FROM %s WHERE %s IS NOT NULL AND %s <> ''", p.row, p.column, p.table, p.column, p.column)
+		q := fmt.Sprintf("SELECT COALESCE(%s, '') AS row_name, %s AS blob_digest FROM %s WHERE %s IS NOT NULL AND %s <> ''", p.row, p.column, p.table, p.column, p.column)
 		if err := s.db.NewRaw(q).Scan(ctx, &rows); err != nil {
 			return fmt.Errorf("list the blobs of %s: %w", p.table, kind(err))
 		}
@@ -50,10 +51,22 @@ func (s *Store) References(ctx context.Context, fn func(table, row, column strin
 	return nil
 }
 
-// Check lists what is wrong: rows whose blobs are not there, heads that do not
-// belong, series with gaps or broken links. It does not read the blobs.
+// Check lists what is wrong: pages of the file that are damaged, rows that are not
+// as they were written (see journal.go), rows whose blobs are not there, heads that
+// do not belong, series with gaps or broken links. It does not read the blobs. The
+// error, fault.Corrupt, is of a file that cannot be read on.
 func (s *Store) Check(ctx context.Context) ([]Finding, error) {
 	var out []Finding
+	add := func(table, row, column, format string, args ...any) {
+		out = append(out, Finding{Table: table, Row: row, Column: column,
+			Message: fmt.Sprintf("%s %s: ", table, row) + fmt.Sprintf(format, args...)})
+	}
+	if err := s.checkFile(ctx, add); err != nil {
+		return out, err
+	}
+	if err := s.checkJournal(ctx, add); err != nil {
+		return out, err
+	}
 	err := s.References(ctx, func(table, row, column string, d digest.Digest) error {
 		if !d.Valid() || !s.blobs.Has(d) {
 			out = append(out, Finding{Table: table, Row: row, Column: column, Blob: d,
@@ -62,15 +75,11 @@ func (s *Store) Check(ctx context.Context) ([]Finding, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err
-	}
-	add := func(table, row, column, format string, args ...any) {
-		out = append(out, Finding{Table: table, Row: row, Column: column,
-			Message: fmt.Sprintf("%s %s: ", table, row) + fmt.Sprintf(format, args...)})
+		return out, err
 	}
 	var rebuilds []Rebuild
 	if err := s.db.NewSelect().Model(&rebuilds).OrderExpr("step, seq").Scan(ctx); err != nil {
-		return nil, fmt.Errorf("check rebuilds: %w", kind(err))
+		return out, fmt.Errorf("check rebuilds: %w", kind(err))
 	}
 	var last Rebuild
 	for _, r := range rebuilds {
@@ -88,14 +97,14 @@ func (s *Store) Check(ctx context.Context) ([]Finding, error) {
 		Max  int           `bun:"last"`
 	}
 	if err := s.db.NewRaw("SELECT step, COUNT(*) AS n, MAX(seq) AS last FROM builds GROUP BY step HAVING COUNT(*) <> MAX(seq)").Scan(ctx, &gaps); err != nil {
-		return nil, fmt.Errorf("check builds: %w", kind(err))
+		return out, fmt.Errorf("check builds: %w", kind(err))
 	}
 	for _, g := range gaps {
 		add("builds", g.Step.String(), "seq", "its series has %d builds but goes up to %d", g.N, g.Max)
 	}
 	var heads []Project
 	if err := s.db.NewSelect().Model(&heads).Where("head IS NOT NULL AND NOT EXISTS (SELECT 1 FROM commits c WHERE c.id = head AND c.org = project.org AND c.name = project.name)").Scan(ctx); err != nil {
-		return nil, fmt.Errorf("check heads: %w", kind(err))
+		return out, fmt.Errorf("check heads: %w", kind(err))
 	}
 	for _, p := range heads {
 		add("projects", p.Org+"/"+p.Name, "head", "its head %s is no commit of it", p.Head)

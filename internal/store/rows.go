@@ -48,7 +48,7 @@ func (s *Store) CreateProject(ctx context.Context, org, name string, created tim
 	}
 	p := Project{Org: org, Name: name, Created: utc(created)}
 	return p, s.inTx(ctx, what, func(ctx context.Context, tx bun.Tx) error {
-		_, err := once(ctx, tx, &p, func(Project) bool { return false }, "org = ? AND name = ?", org, name)
+		_, err := once(ctx, s, tx, &p, func(Project) bool { return false }, "org = ? AND name = ?", org, name)
 		return err
 	})
 }
@@ -84,7 +84,7 @@ func (s *Store) AddCommit(ctx context.Context, c Commit) error {
 				return fault.New(fault.Conflict, "its parent %s is no commit of %s/%s", c.Parent, c.Org, c.Name)
 			}
 		}
-		_, err := once(ctx, tx, &c, func(h Commit) bool {
+		_, err := once(ctx, s, tx, &c, func(h Commit) bool {
 			return h.Org == c.Org && h.Name == c.Name && h.Parent == c.Parent && h.Document == c.Document
 		}, "id = ?", c.ID)
 		return err
@@ -135,7 +135,10 @@ func (s *Store) SetHead(ctx context.Context, org, name string, old, next digest.
 		}
 		res, err := tx.NewUpdate().Model((*Project)(nil)).Set("head = ?", next).
 			Where("org = ? AND name = ? AND COALESCE(head, '') = ?", org, name, string(old)).Exec(ctx)
-		return changedOne(res, err, "it is no longer %q: somebody else made a commit", old)
+		if err := changedOne(res, err, "it is no longer %q: somebody else made a commit", old); err != nil {
+			return err
+		}
+		return s.seal(ctx, tx, Project{Org: org, Name: name}.place())
 	})
 }
 
@@ -175,7 +178,7 @@ func (s *Store) PutSolution(ctx context.Context, v Solution) error {
 	}
 	v.Created = utc(v.Created)
 	return s.inTx(ctx, what, func(ctx context.Context, tx bun.Tx) error {
-		_, err := once(ctx, tx, &v, func(h Solution) bool { return h.Plan == v.Plan && h.Answers == v.Answers },
+		_, err := once(ctx, s, tx, &v, func(h Solution) bool { return h.Plan == v.Plan && h.Answers == v.Answers },
 			`"commit" = ?`, v.Commit)
 		return err
 	})
@@ -196,7 +199,7 @@ func (s *Store) PutStep(ctx context.Context, v Step) error {
 		return err
 	}
 	return s.inTx(ctx, what, func(ctx context.Context, tx bun.Tx) error {
-		_, err := once(ctx, tx, &v, func(h Step) bool { return h.PURL == v.PURL && h.Document == v.Document }, "id = ?", v.ID)
+		_, err := once(ctx, s, tx, &v, func(h Step) bool { return h.PURL == v.PURL && h.Document == v.Document }, "id = ?", v.ID)
 		return err
 	})
 }
@@ -231,7 +234,7 @@ func (s *Store) AppendBuild(ctx context.Context, b Build) (Build, error) {
 		if err := tx.NewSelect().Model((*Build)(nil)).ColumnExpr("COALESCE(MAX(seq), 0) + 1").Where("step = ?", b.Step).Scan(ctx, &b.Seq); err != nil {
 			return err
 		}
-		_, err := once(ctx, tx, &b, func(h Build) bool { return h.Step == b.Step && h.Record == b.Record && h.Output == b.Output }, "id = ?", b.ID)
+		_, err := once(ctx, s, tx, &b, func(h Build) bool { return h.Step == b.Step && h.Record == b.Record && h.Output == b.Output }, "id = ?", b.ID)
 		return err
 	})
 	return b, err
@@ -263,7 +266,7 @@ func (s *Store) AppendRebuild(ctx context.Context, r Rebuild) error {
 		if err := tx.NewSelect().Model(&last).Where("step = ? AND seq <> ?", r.Step, r.Seq).OrderExpr("seq DESC").Limit(1).Scan(ctx); err != nil {
 			return err
 		}
-		inserted, err := once(ctx, tx, &r, func(h Rebuild) bool { return h.Document == r.Document && h.Previous == r.Previous },
+		inserted, err := once(ctx, s, tx, &r, func(h Rebuild) bool { return h.Document == r.Document && h.Previous == r.Previous },
 			"step = ? AND seq = ?", r.Step, r.Seq)
 		if err != nil || !inserted {
 			return err
@@ -295,7 +298,7 @@ func (s *Store) AddFile(ctx context.Context, f File) error {
 	}
 	f.RowID = 0
 	return s.inTx(ctx, what, func(ctx context.Context, tx bun.Tx) error {
-		_, err := once(ctx, tx, &f, func(h File) bool { return h.Size == f.Size },
+		_, err := once(ctx, s, tx, &f, func(h File) bool { return h.Size == f.Size },
 			"digest = ? AND purl = ? AND name = ? AND kind = ? AND COALESCE(step, '') = ?", f.Digest, f.PURL, f.Name, f.Kind, string(f.Step))
 		return err
 	})
@@ -338,19 +341,26 @@ var evidenceRE = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,99}$`)
 // AddEvidence stores the row of a signed file. A newer one of the same name does
 // not remove the older.
 func (s *Store) AddEvidence(ctx context.Context, e Evidence) error {
-	what := fmt.Sprintf("evidence %.120s of %s", e.Name, e.Subject)
+	if err := s.checkEvidence(e); err != nil {
+		return err
+	}
+	return s.inTx(ctx, e.what(), func(ctx context.Context, tx bun.Tx) error { return s.addEvidence(ctx, tx, e) })
+}
+
+func (e Evidence) what() string { return fmt.Sprintf("evidence %.120s of %s", e.Name, e.Subject) }
+
+func (s *Store) checkEvidence(e Evidence) error {
 	if !e.Subject.Valid() || e.Blob == "" || !evidenceRE.MatchString(e.Name) {
-		return fault.New(fault.Usage, "store %s: it needs a subject, a blob and a plain name", what)
+		return fault.New(fault.Usage, "store %s: it needs a subject, a blob and a plain name", e.what())
 	}
-	if err := s.need(what, e.Blob); err != nil {
-		return err
-	}
+	return s.need(e.what(), e.Blob)
+}
+
+func (s *Store) addEvidence(ctx context.Context, tx bun.Tx, e Evidence) error {
 	e.Created, e.RowID = utc(e.Created), 0
-	return s.inTx(ctx, what, func(ctx context.Context, tx bun.Tx) error {
-		_, err := once(ctx, tx, &e, func(h Evidence) bool { return h.PredicateType == e.PredicateType },
-			"subject = ? AND name = ? AND blob = ?", e.Subject, e.Name, e.Blob)
-		return err
-	})
+	_, err := once(ctx, s, tx, &e, func(h Evidence) bool { return h.PredicateType == e.PredicateType },
+		"subject = ? AND name = ? AND blob = ?", e.Subject, e.Name, e.Blob)
+	return err
 }
 
 // Evidence lists what is served for a subject: of each name the newest, sorted

@@ -4,7 +4,7 @@
 // a row holds their digests and the few fields that are searched for. The rule
 // for crashes is blob first, row after: a row whose blobs are not there is
 // refused, so the worst that a crash leaves is a blob that nothing points at.
-// Everything but a project's head is append-only, and the database itself
+// A journal vouches for every row (see journal.go). Everything but a project's head is append-only, and the database itself
 // refuses to change it. Writing the same row again is no error, so a caller who
 // did not hear the answer may ask again.
 //
@@ -38,8 +38,16 @@ type Blobs interface {
 type Store struct {
 	db       *bun.DB
 	blobs    Blobs
+	key      []byte // of the journal's codes
 	readOnly bool
 }
+
+// Option changes how a database is opened.
+type Option func(*Store)
+
+// WithKey gives the key under which the journal's codes are made; without one
+// they are plain checksums. It must be the same each time.
+func WithKey(key []byte) Option { return func(s *Store) { s.key = key } }
 
 // Close closes the database.
 func (s *Store) Close() error { return s.db.Close() }
@@ -178,9 +186,9 @@ func (s *Store) inTx(ctx context.Context, what string, fn func(ctx context.Conte
 	return fmt.Errorf("store %s: %w", what, kind(err))
 }
 
-// once inserts row, unless find gives a row already; then that one must be the
+// once inserts row and enters it into the journal, unless find gives a row already; then that one must be the
 // same by the caller's rule. It reports whether row was inserted.
-func once[T any](ctx context.Context, tx bun.Tx, row *T, same func(have T) bool, where string, args ...any) (bool, error) {
+func once[T keyed](ctx context.Context, s *Store, tx bun.Tx, row *T, same func(have T) bool, where string, args ...any) (bool, error) {
 	var have []T
 	if err := tx.NewSelect().Model(&have).Where(where, args...).Limit(1).Scan(ctx); err != nil {
 		return false, err
@@ -192,8 +200,10 @@ func once[T any](ctx context.Context, tx bun.Tx, row *T, same func(have T) bool,
 		*row = have[0]
 		return false, nil
 	}
-	_, err := tx.NewInsert().Model(row).Exec(ctx)
-	return err == nil, err
+	if _, err := tx.NewInsert().Model(row).Exec(ctx); err != nil {
+		return false, err
+	}
+	return true, s.seal(ctx, tx, (*row).place())
 }
 
 // utc is t as the database keeps it: UTC, microseconds (PostgreSQL has no finer).
