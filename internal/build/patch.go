@@ -51,6 +51,11 @@ func applyPatches(tree string, patches []plan.Patch) error {
 			return fault.New(fault.Hostile, "patch %s changes no file", p.File)
 		}
 		for _, f := range files {
+			// "diff --git" says where the names begin; without it they have their
+			// first part cut off, as by patch -p1.
+			if !strings.Contains(p.Text, "diff --git ") {
+				f.OldName, f.NewName = cutFirst(f.OldName), cutFirst(f.NewName)
+			}
 			if err := applyFile(root, f); err != nil {
 				return fault.Advise(fault.Hostile, "Make the patch anew for this version, or limit its override to the versions that it fits.",
 					"patch %s does not fit %s: %w", p.File, patchTarget(f), err)
@@ -58,6 +63,13 @@ func applyPatches(tree string, patches []plan.Patch) error {
 		}
 	}
 	return nil
+}
+
+func cutFirst(name string) string {
+	if _, rest, ok := strings.Cut(name, "/"); ok {
+		return rest
+	}
+	return name
 }
 
 // patchTarget is the file that one part of a patch is about.
