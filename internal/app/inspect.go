@@ -99,7 +99,13 @@ func (r *Report) Why(name string) ([]status.Hop, error) {
 	if err != nil {
 		return nil, err
 	}
-	return status.Why(r.Solved.Plan, r.Verdicts, f.PURL)
+	hops, err := status.Why(r.Solved.Plan, r.Verdicts, f.PURL)
+	for i := range hops {
+		if hops[i].Class != policy.Secure {
+			hops[i].Failure = status.FailureOf(r.Input, hops[i].Artifact)
+		}
+	}
+	return hops, err
 }
 
 // Check is one thing that a verification looked at.

@@ -104,6 +104,20 @@ func (a *App) report(ctx context.Context, id digest.Digest, c project.Commit, s 
 			return nil, err
 		}
 	}
+	for _, u := range s.Plan.Unplanned {
+		if u.Query == "" {
+			continue
+		}
+		builds, err := records{a}.Builds(ctx, u.Query)
+		if err != nil {
+			return nil, err
+		}
+		var st status.Step
+		for _, b := range builds {
+			st.Builds = append(st.Builds, status.StepBuild{Build: b})
+		}
+		in.Steps[u.Query] = st
+	}
 	// First what we built, then, for what cannot be proven, the candidate that the
 	// project asks for.
 	for _, art := range s.Plan.Artifacts {

@@ -163,6 +163,8 @@ type Unplanned struct {
 	Message string    `json:"message"`          // a sentence
 	Cause   purl.PURL `json:"cause,omitempty"`  // the package at fault
 	Inputs  []Input   `json:"inputs,omitempty"` // what it would be built with, as far as it is known
+	// Query is the step that asked its backend and failed; its log says why.
+	Query digest.Digest `json:"query,omitempty"`
 }
 
 // BuilderVersion is the version of everything in Hallmark that can change a
@@ -324,6 +326,11 @@ func (p *Plan) Check() error {
 	for _, q := range p.Queries {
 		if err := p.checkStep(fmt.Sprintf("query step of %.200s", q.PURL), q, sources, seen); err != nil {
 			return err
+		}
+	}
+	for _, u := range p.Unplanned {
+		if u.Query != "" && !slices.ContainsFunc(p.Queries, func(q Step) bool { return q.ID == u.Query && q.PURL == u.PURL }) {
+			return fmt.Errorf("unplanned package %.200s: its query step %s is not in the plan", u.PURL, short(u.Query))
 		}
 	}
 	rows := map[purl.PURL]bool{}

@@ -169,6 +169,8 @@ type Hop struct {
 	Via      string          `json:"via,omitempty"` // how the one before depends on it: "runs with" or "is built with"
 	Class    policy.Class    `json:"class"`
 	Reasons  []policy.Reason `json:"reasons"` // those that lie in it; without what it only inherits
+	// Failure is why its own build failed, where it did.
+	Failure *Failure `json:"failure,omitempty"`
 }
 
 // Why gives the shortest path from an artifact, or a step's package, to the

@@ -57,8 +57,10 @@ type Row struct {
 	Builder    *string         `json:"builder"`    // null: we did not build the file
 	Reproduced *Reproduced     `json:"reproduced"` // null: we did not build the file
 	Reasons    []policy.Reason `json:"reasons"`
+	Overrides  []string        `json:"overrides,omitempty"` // what was overridden for our build of it, each with its reason
 
-	Direct bool `json:"-"` // asked for by a requirement
+	Direct  bool     `json:"-"` // asked for by a requirement
+	Failure *Failure `json:"-"` // why our own build failed; nil: it did not, or it was not tried
 }
 
 // Reproduced counts the completed builds of a step by trusted builders.
@@ -88,7 +90,7 @@ type Input struct {
 	Plan       *plan.Plan
 	PlanDigest digest.Digest
 	Policy     policy.Policy
-	Steps      map[digest.Digest]Step // by step id; a missing one was never started
+	Steps      map[digest.Digest]Step // by step id, query steps that failed among them; a missing one was never started
 	Served     map[purl.PURL]File     // by the plan's artifacts; a missing one has no file yet
 	Now        time.Time
 }
@@ -161,6 +163,9 @@ func Build(in Input) (Document, Verdicts) {
 		if row.Reasons == nil {
 			row.Reasons = []policy.Reason{}
 		}
+		if s, ok := in.Plan.Step(a.Step); ok && s.Recipe.Override != nil {
+			row.Overrides = s.Recipe.Override.Says()
+		}
 		doc.Summary.Artifacts++
 		if verdict.Class == policy.Secure {
 			doc.Summary.Secure++
@@ -171,6 +176,9 @@ func Build(in Input) (Document, Verdicts) {
 		if f, ok := in.Served[a.PURL]; ok && f.Digest != "" {
 			row.Digest, row.File = &f.Digest, &f.Name
 			row.Builder, row.Reproduced = reproduced(in.Steps[a.Step], f.Digest)
+		}
+		if verdict.Class != policy.Secure {
+			row.Failure = v.failure(v.g.nodes[a.PURL])
 		}
 		doc.Artifacts = append(doc.Artifacts, row)
 	}

@@ -355,7 +355,11 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 	}
 	p.queries[query.ID] = query
 	if failure != nil {
-		return withSource(no("build-failed", causeOf(failure, deps), query.Inputs, "%s", queryMessage(failure))), nil
+		n := withSource(no("build-failed", causeOf(failure, deps), query.Inputs, "%s", queryMessage(failure)))
+		if failure.Class != record.FailDependency {
+			n.unplanned.Query = query.ID
+		}
+		return n, nil
 	}
 	hook, err := parseQuery(files["query.json"])
 	if err != nil {
