@@ -19,11 +19,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 
 	"hallmark/internal/archive"
 	"hallmark/internal/digest"
@@ -33,6 +32,7 @@ import (
 	"hallmark/internal/purl"
 	"hallmark/internal/record"
 	"hallmark/internal/sandbox"
+	"hallmark/internal/timeline"
 )
 
 // Blobs is where bytes are kept. Put checks want while it reads and stores
@@ -97,13 +97,34 @@ type Engine struct {
 	// Retry runs again what failed before.
 	Retry bool
 
-	layers *layers
-	once   sync.Mutex
-	seed   *Seed
-	outMu  sync.Mutex
-	outs   map[digest.Digest]*call // builds for queries, by step
-	asking singleflight.Group      // queries, by step
-	asked  sync.Map                // queries that this engine has run, by step
+	// History gives how long earlier builds took; may be nil. It is asked once,
+	// when something is due.
+	History func(ctx context.Context) (Times, error)
+	// Timeline takes down what runs when; may be nil.
+	Timeline *timeline.Recorder
+	// Watch is told of every change in what runs; may be nil. It must not block and
+	// must not call the engine.
+	Watch func(State)
+
+	layers  *layers
+	queue   *queue
+	once    sync.Mutex
+	seed    *Seed
+	timesMu sync.Mutex
+	times   *learnt // guarded by timesMu; it has its own lock
+	told    time.Time
+	rest    time.Duration
+	known   bool
+}
+
+// State is what an engine does at a moment.
+type State struct {
+	Running []Running     // by worker
+	Ready   int           // builds that wait for a worker and for nothing else
+	Done    int           // builds of the plan that have ended
+	Total   int           // builds of the plan that were due; 0: no plan is being built
+	Rest    time.Duration // about how long it will take; 0 if nothing is known
+	Known   bool          // most of Rest rests on builds that were measured
 }
 
 // Event is one change in the work.
@@ -116,22 +137,30 @@ type Event struct {
 	Wall  time.Duration
 }
 
-// call is one build that several callers wait for.
-type call struct {
-	done chan struct{}
-	rec  *record.Build
-	err  error
-}
-
 // Open makes the engine ready; dir is the layers' folder.
 func (e *Engine) Open(dir string) error {
 	l, err := openLayers(dir)
 	if err != nil {
 		return err
 	}
-	e.layers, e.outs = l, map[digest.Digest]*call{}
+	e.layers = l
 	e.Workers = max(e.Workers, 1)
+	e.queue = newQueue(e.Workers, e.Timeline, e.watch)
 	return l.sweep()
+}
+
+// watch tells of a change; the queue's lock is held. What the rest will take is
+// worked out a few times a second.
+func (e *Engine) watch() {
+	if e.Watch == nil {
+		return
+	}
+	running, ready := e.queue.now()
+	if at := time.Now(); at.Sub(e.told) > 250*time.Millisecond {
+		e.told = at
+		e.rest, e.known = e.queue.rest()
+	}
+	e.Watch(State{Running: running, Ready: ready, Done: e.queue.done, Total: e.queue.total, Rest: e.rest, Known: e.known})
 }
 
 func (e *Engine) tell(ev Event) {
@@ -222,11 +251,79 @@ func (e *Engine) Source(ctx context.Context, d digest.Digest, file string, patch
 	return PreparedSource{Dir: dir, Newest: note.Newest, Removed: note.Removed}, ctx.Err()
 }
 
+// artifactKey names the layer of a file that a step made.
+func (e *Engine) artifactKey(d digest.Digest) string {
+	return "artifact-" + e.Language.BaseKey() + "-" + d.Hex()
+}
+
+func (e *Engine) companionKey(of digest.Digest) string {
+	return "companion-" + e.Language.BaseKey() + "-" + of.Hex()
+}
+
+// hasLayer tells whether a file that a step made is laid out already.
+func (e *Engine) hasLayer(d digest.Digest) bool {
+	return e.layers.has(e.artifactKey(d)) && (len(e.Language.Companion().Args) == 0 || e.layers.has(e.companionKey(d)))
+}
+
+// seedInput names the seed as an input.
+func seedInput(s *Seed) record.Input {
+	return record.Input{Tag: plan.TagBuilder, PURL: string(purl.New("generic", "hallmark-seed-"+s.Name, "")), Digest: s.Digest}
+}
+
+// ground lays out what every build has: the language's base, the seed, and what
+// makes the seed faster to use, which is nil if there is nothing.
+func (e *Engine) ground(ctx context.Context) (base string, seed *Seed, fast *mount, err error) {
+	base, err = e.layers.get("base-"+e.Language.BaseKey(), nil, func(tree string) (any, error) {
+		if err := os.Mkdir(tree, 0o755); err != nil {
+			return nil, err
+		}
+		return map[string]string{}, e.Language.Base(tree)
+	})
+	if err != nil {
+		return "", nil, nil, err
+	}
+	if seed, err = e.theSeed(ctx); err != nil {
+		return "", nil, nil, err
+	}
+	fast, err = e.companion(ctx, seedInput(seed).PURL, seed.Digest, e.Language.SeedCompanion(), seed.Dir)
+	return base, seed, fast, err
+}
+
+// dependency lays out what a step made, with what makes it faster to use, which is
+// nil if there is nothing.
+func (e *Engine) dependency(ctx context.Context, in plan.Input, out *record.Output, base string, seed *Seed) (mount, *mount, error) {
+	dir, err := e.layers.get(e.artifactKey(out.Digest), nil, func(tree string) (any, error) {
+		// The language wants a file with its name, and so do its errors.
+		tmp, err := os.MkdirTemp(e.Tmp, "unpack-")
+		if err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(tmp)
+		named := filepath.Join(tmp, out.File)
+		if err := e.copyOut(out.Digest, named); err != nil {
+			return nil, err
+		}
+		return map[string]string{"file": out.File}, e.Language.Unpack(named, tree)
+	})
+	if err != nil {
+		return mount{}, nil, fmt.Errorf("laying out %s: %w", in.PURL, err)
+	}
+	fast, err := e.companion(ctx, string(in.PURL), out.Digest, e.Language.Companion(), dir, base, seed.Dir)
+	return mount{record.Input{Tag: in.Tag, PURL: string(in.PURL), File: out.File, Digest: out.Digest, Step: in.Step}, dir}, fast, err
+}
+
 // mounts gives the read-only folders of a step's root, top-most first.
 func (e *Engine) mounts(ctx context.Context, s plan.Step, output func(digest.Digest) (*record.Output, error)) ([]mount, error) {
-	var ms []mount
-	var deps []purl.PURL
+	base, seed, seedFast, err := e.ground(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// What makes layers faster to use is an input like any other.
+	var ms, fast []mount
 	for _, in := range s.Inputs {
+		if in.Tag == plan.TagBuilder && in.Digest != seed.Digest {
+			return nil, fault.New(fault.Unsupported, "step %s was planned on seed %s; this version has %s", s.PURL, in.Digest.Short(), seed.Digest.Short())
+		}
 		if in.Tag != plan.TagDeps {
 			continue
 		}
@@ -234,64 +331,21 @@ func (e *Engine) mounts(ctx context.Context, s plan.Step, output func(digest.Dig
 		if err != nil {
 			return nil, err
 		}
-		dir, err := e.layers.get("artifact-"+e.Language.BaseKey()+"-"+out.Digest.Hex(), nil, func(tree string) (any, error) {
-			// The language wants a file with its name, and so do its errors.
-			tmp, err := os.MkdirTemp(e.Tmp, "unpack-")
-			if err != nil {
-				return nil, err
-			}
-			defer os.RemoveAll(tmp)
-			named := filepath.Join(tmp, out.File)
-			if err := e.copyOut(out.Digest, named); err != nil {
-				return nil, err
-			}
-			return map[string]string{"file": out.File}, e.Language.Unpack(named, tree)
-		})
+		m, f, err := e.dependency(ctx, in, out, base, seed)
 		if err != nil {
-			return nil, fmt.Errorf("laying out %s for %s: %w", in.PURL, s.PURL, err)
+			return nil, fmt.Errorf("environment of %s: %w", s.PURL, err)
 		}
-		ms = append(ms, mount{record.Input{Tag: in.Tag, PURL: string(in.PURL), File: out.File, Digest: out.Digest, Step: in.Step}, dir})
-		deps = append(deps, in.PURL)
-	}
-	base, err := e.layers.get("base-"+e.Language.BaseKey(), nil, func(tree string) (any, error) {
-		if err := os.Mkdir(tree, 0o755); err != nil {
-			return nil, err
+		ms = append(ms, m)
+		if f != nil {
+			fast = append(fast, *f)
 		}
-		return map[string]string{}, e.Language.Base(tree)
-	})
-	if err != nil {
-		return nil, err
 	}
-	seed, err := e.theSeed(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, in := range s.Inputs {
-		if in.Tag == plan.TagBuilder && in.Digest != seed.Digest {
-			return nil, fault.New(fault.Unsupported, "step %s was planned on seed %s; this version has %s", s.PURL, in.Digest.Short(), seed.Digest.Short())
-		}
+	if seedFast != nil {
+		fast = append(fast, *seedFast)
 	}
 	baseInput := record.Input{Tag: plan.TagBuilder, PURL: "pkg:generic/hallmark-environment@" + e.Language.BaseKey(), Digest: digest.FromBytes([]byte(e.Language.BaseKey()))}
-	seedInput := record.Input{Tag: plan.TagBuilder, PURL: string(purl.New("generic", "hallmark-seed-"+seed.Name, "")), Digest: seed.Digest}
-	// What makes layers faster to use is an input like any other.
-	var fast []mount
-	add := func(name string, of digest.Digest, c ecosystem.Companion, layers ...string) error {
-		m, err := e.companion(ctx, name, of, c, layers...)
-		if err == nil && m != nil {
-			fast = append(fast, *m)
-		}
-		return err
-	}
-	for i, u := range deps {
-		if err := add(string(u), ms[i].input.Digest, e.Language.Companion(), ms[i].dir, base, seed.Dir); err != nil {
-			return nil, err
-		}
-	}
-	if err := add(seedInput.PURL, seed.Digest, e.Language.SeedCompanion(), seed.Dir); err != nil {
-		return nil, err
-	}
 	ms = append(ms, fast...)
-	return append(ms, mount{baseInput, base}, mount{seedInput, seed.Dir}), nil
+	return append(ms, mount{baseInput, base}, mount{seedInput(seed), seed.Dir}), nil
 }
 
 // companion gives the layer that a language makes of another layer to have it
@@ -304,7 +358,7 @@ func (e *Engine) companion(ctx context.Context, name string, of digest.Digest, c
 	var note struct {
 		Digest digest.Digest `json:"digest"`
 	}
-	dir, err := e.layers.get("companion-"+e.Language.BaseKey()+"-"+of.Hex(), &note, func(tree string) (any, error) {
+	dir, err := e.layers.get(e.companionKey(of), &note, func(tree string) (any, error) {
 		out, err := os.MkdirTemp(e.Tmp, "companion-")
 		if err != nil {
 			return nil, err
@@ -388,17 +442,22 @@ const (
 	uptimeShift = 9999999 * time.Second
 )
 
-// secondAxes is how the second build of a step is run.
-func secondAxes(faketime string) *sandbox.Variation {
+// secondAxes is how the second build of a step is run, on one processor: builds
+// that run side by side name another one each.
+func secondAxes(faketime string, cpu int) *sandbox.Variation {
 	return &sandbox.Variation{
-		CPUs: 1, KernelRelease: true, Clock: clockShift, Uptime: uptimeShift,
+		CPUs: 1, FirstCPU: cpu, KernelRelease: true, Clock: clockShift, Uptime: uptimeShift,
 		PIDs: 300, Faketime: faketime,
 	}
 }
 
+// phases are what people read of what is run.
+var phases = map[record.Purpose]string{record.First: "first build", record.Rebuild: "second build", record.Prebuilt: "throw-away build", record.Query: "query"}
+
 // run makes one build of a step in the sandbox. The error is about the host;
 // whatever the build itself did is in the record.
-func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, output func(digest.Digest) (*record.Output, error)) (*record.Build, map[string][]byte, error) {
+func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, output func(digest.Digest) (*record.Output, error), t *turn) (*record.Build, map[string][]byte, error) {
+	t.phase("prepare")
 	src := s.Source()
 	prep, err := e.Source(ctx, src, s.SourceFile(), s.Recipe.Patches(), purpose == record.Prebuilt)
 	if err != nil {
@@ -445,11 +504,11 @@ func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, o
 	}
 	sort.Slice(spec.Files, func(i, j int) bool { return spec.Files[i].Path < spec.Files[j].Path })
 	// The axis of parallelism: what make is told goes with the processors.
-	jobs := "-j2"
+	jobs, lane := t.share()
 	if purpose == record.Rebuild {
-		spec.Vary, jobs = secondAxes(e.Faketime), "-j1"
+		spec.Vary, jobs = secondAxes(e.Faketime, lane), 1
 	}
-	spec.Env = append(spec.Env, "MAKEFLAGS="+jobs)
+	spec.Env = append(spec.Env, "MAKEFLAGS=-j"+strconv.Itoa(jobs))
 	rec.Inputs = []record.Input{{Tag: plan.TagSource, PURL: string(s.PURL), File: s.SourceFile(), Digest: src}}
 	for _, p := range s.Recipe.Patches() {
 		rec.Inputs = append(rec.Inputs, record.Input{Tag: plan.TagSource, PURL: string(purl.New("generic", "hallmark-patch-"+p.File, "")), File: p.File, Digest: p.Digest})
@@ -462,7 +521,9 @@ func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, o
 		rec.Removed = prep.Removed
 	}
 
+	t.phase(phases[purpose])
 	res, err := e.Runner.Run(ctx, spec)
+	t.phase("record")
 	if err != nil {
 		return nil, nil, fmt.Errorf("build of %s: %w", s.PURL, err)
 	}

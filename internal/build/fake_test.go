@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -128,6 +129,18 @@ func (r *fakeRunner) runs() string {
 		out = append(out, n)
 	}
 	return strings.Join(out, " ")
+}
+
+// count says how many of the runs named there were, each once, if there were no
+// others.
+func (r *fakeRunner) count(names string) int {
+	got, want := strings.Fields(r.runs()), strings.Fields(names)
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		return -1
+	}
+	return len(got)
 }
 
 // fakeLanguage takes any one file.

@@ -41,6 +41,12 @@ func (l *layers) lock(key string) func() {
 	return m.Unlock
 }
 
+// has tells whether a layer was made.
+func (l *layers) has(key string) bool {
+	_, err := os.Stat(filepath.Join(l.dir, key, "layer.json"))
+	return err == nil
+}
+
 // get gives the folder of a layer, made by make if it is not there, and reads
 // into note what make returned when it was made. make is given a path at which
 // there is nothing yet.
