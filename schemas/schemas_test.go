@@ -3,6 +3,7 @@ package schemas_test
 import (
 	"bytes"
 	"encoding/json"
+	"io/fs"
 	"os"
 	"reflect"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"gopkg.in/yaml.v3"
 
 	"hallmark/internal/canonical"
 	"hallmark/internal/ecosystem/debian"
@@ -22,6 +24,7 @@ import (
 	"hallmark/internal/status"
 	"hallmark/internal/status/statustest"
 	"hallmark/policies"
+	"hallmark/recipes"
 	"hallmark/schemas"
 	"hallmark/seed"
 )
@@ -276,6 +279,32 @@ func TestEnums(t *testing.T) {
 	for _, a := range record.Axes {
 		if !bytes.Contains(b, []byte(`"`+a+`"`)) {
 			t.Errorf("axis %s is not in the policy's schema", a)
+		}
+	}
+}
+
+// TestShippedOverrides holds the overrides that ship against their schema.
+func TestShippedOverrides(t *testing.T) {
+	s := compile(t, "override.v1")
+	names, err := fs.Glob(recipes.Files, "*/*.yaml")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("%d overrides: %v", len(names), err)
+	}
+	for _, n := range names {
+		b, err := recipes.Files.ReadFile(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var v any
+		if err := yaml.Unmarshal(b, &v); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Validate(v); err != nil {
+			t.Errorf("%s: %v", n, err)
+		}
+		v.(map[string]any)["overrides"].([]any)[0].(map[string]any)["unheard_of"] = true
+		if err := s.Validate(v); err == nil {
+			t.Errorf("%s: a key that nobody has heard of is let through", n)
 		}
 	}
 }

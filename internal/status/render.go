@@ -126,6 +126,9 @@ func Render(w io.Writer, doc Document, width int, color bool) error {
 		for _, reason := range reasons(r) {
 			p.wrap("    ", clean(reason))
 		}
+		for _, o := range r.Overrides {
+			p.wrap("    ", "built with an override: "+clean(o))
+		}
 	}
 	_, err := io.WriteString(w, p.b.String())
 	return err

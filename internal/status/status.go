@@ -157,14 +157,18 @@ func Build(in Input) (Document, Verdicts) {
 			Platform:       append([]string{in.Plan.Platform.String()}, in.Policy.Platform...),
 		},
 	}
+	overrides := map[digest.Digest]*plan.Override{}
+	for _, s := range in.Plan.Steps {
+		overrides[s.ID] = s.Recipe.Override
+	}
 	for _, a := range in.Plan.Artifacts {
 		verdict := verdicts[a.PURL]
 		row := Row{PURL: a.PURL, Class: verdict.Class, Status: v.state(v.g.nodes[a.PURL]), Reasons: verdict.Reasons, Direct: a.Direct}
 		if row.Reasons == nil {
 			row.Reasons = []policy.Reason{}
 		}
-		if s, ok := in.Plan.Step(a.Step); ok && s.Recipe.Override != nil {
-			row.Overrides = s.Recipe.Override.Says()
+		if o := overrides[a.Step]; o != nil {
+			row.Overrides = o.Says()
 		}
 		doc.Summary.Artifacts++
 		if verdict.Class == policy.Secure {
