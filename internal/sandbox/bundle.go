@@ -48,13 +48,16 @@ var fixedAccounts = []File{
 // or reach into the kernel. Those that a kernel lacks need no mask.
 var maskedPaths = []string{
 	"/proc/acpi", "/proc/asound", "/proc/bootconfig", "/proc/buddyinfo", "/proc/cmdline",
-	"/proc/config.gz", "/proc/consoles", "/proc/crypto", "/proc/devices", "/proc/driver",
-	"/proc/dynamic_debug", "/proc/interrupts", "/proc/iomem", "/proc/ioports", "/proc/kallsyms",
+	"/proc/cgroups", "/proc/config.gz", "/proc/consoles", "/proc/crypto", "/proc/devices", "/proc/driver",
+	"/proc/dynamic_debug", "/proc/filesystems", "/proc/interrupts", "/proc/iomem", "/proc/ioports", "/proc/kallsyms",
 	"/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kmsg", "/proc/kpagecgroup",
 	"/proc/kpagecount", "/proc/kpageflags", "/proc/latency_stats", "/proc/locks", "/proc/mdstat",
 	"/proc/misc", "/proc/modules", "/proc/mtrr", "/proc/pagetypeinfo", "/proc/partitions",
 	"/proc/pressure", "/proc/sched_debug", "/proc/schedstat", "/proc/scsi", "/proc/slabinfo",
-	"/proc/softirqs", "/proc/sys/kernel/osrelease", "/proc/sys/kernel/random/boot_id",
+	"/proc/softirqs", "/proc/sys/fs/aio-nr", "/proc/sys/fs/dentry-state", "/proc/sys/fs/file-nr",
+	"/proc/sys/fs/inode-nr", "/proc/sys/fs/inode-state", "/proc/sys/kernel/core_pattern",
+	"/proc/sys/kernel/osrelease", "/proc/sys/kernel/random/entropy_avail", "/proc/sys/kernel/tainted",
+	"/proc/sys/kernel/random/boot_id",
 	"/proc/sys/kernel/version", "/proc/timer_list", "/proc/timer_stats", "/proc/version",
 	"/proc/vmallocinfo", "/proc/vmstat", "/proc/zoneinfo",
 }
@@ -119,7 +122,9 @@ var sysctls = map[string]string{"net.ipv4.ping_group_range": "0 65534"}
 
 func fixedRlimits() map[string]uint64 {
 	return map[string]uint64{
-		"RLIMIT_CORE": 0, "RLIMIT_NOFILE": 16384, "RLIMIT_STACK": 8 << 20, "RLIMIT_MEMLOCK": 8 << 20,
+		// 1, not 0: a kernel that hands dumps to a program of the host does so even at
+		// 0 (core(5)).
+		"RLIMIT_CORE": 1, "RLIMIT_NOFILE": 16384, "RLIMIT_STACK": 8 << 20, "RLIMIT_MEMLOCK": 8 << 20,
 		"RLIMIT_MSGQUEUE": 819200, "RLIMIT_SIGPENDING": 4096, "RLIMIT_NICE": 0, "RLIMIT_RTPRIO": 0,
 	}
 }

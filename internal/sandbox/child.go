@@ -288,6 +288,9 @@ func (e *execution) run() (*Result, error) {
 	if err := unix.SchedSetaffinity(e.pid, &e.cpus); err != nil {
 		return nil, fmt.Errorf("set the CPUs of the sandbox: %w", err)
 	}
+	// The runtime has set it already. That root does so from outside makes it the
+	// least that the build can go back to; without root nobody can.
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", e.pid), []byte(strconv.Itoa(oomScoreAdj)), 0)
 	timer := time.NewTimer(lim.Wall)
 	sc := scene{pid: e.pid, dir: e.dir, job: e.job, ids: e.ids, layers: e.layers, cg: e.cg, noGroup: noGroup, armed: lim.Wall}
 	res.Facts = sc.measure()

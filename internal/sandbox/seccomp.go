@@ -33,7 +33,7 @@ madvise map_shadow_stack membarrier memfd_create mincore mkdir mkdirat mknod mkn
 mlockall mmap mprotect mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink
 mremap mseal msgctl msgget msgrcv msgsnd msync munlock munlockall munmap nanosleep newfstatat
 open openat openat2 pause pidfd_open pidfd_send_signal pipe pipe2 pkey_alloc pkey_free
-pkey_mprotect poll ppoll prctl pread64 preadv preadv2 prlimit64 process_mrelease pselect6 pwrite64
+pkey_mprotect poll ppoll prctl pread64 preadv preadv2 process_mrelease pselect6 pwrite64
 pwritev pwritev2 read readahead readlink readlinkat readv recvfrom recvmmsg recvmsg
 remap_file_pages removexattr rename renameat renameat2 restart_syscall riscv_hwprobe rmdir rseq
 rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend
@@ -42,7 +42,7 @@ sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval sched_seta
 sched_setattr sched_setparam sched_setscheduler sched_yield seccomp select semctl semget semop
 semtimedop sendfile sendmmsg sendmsg sendto set_robust_list set_thread_area set_tid_address setfsgid
 setfsuid setgid setgroups setitimer setpgid setpriority setregid setresgid setresuid setreuid
-setrlimit setsid setsockopt setuid setxattr shmat shmctl shmdt shmget shutdown sigaltstack
+setsid setsockopt setuid setxattr shmat shmctl shmdt shmget shutdown sigaltstack
 signalfd signalfd4 splice stat statfs statx symlink symlinkat sync sync_file_range syncfs sysinfo
 tee tgkill time timer_create timer_delete timer_getoverrun timer_gettime timer_settime
 timerfd_create timerfd_gettime timerfd_settime times tkill truncate umask uname unlink unlinkat
@@ -77,11 +77,32 @@ func seccompProfile() *specs.LinuxSeccomp {
 	for _, v := range personalities {
 		allow([]specs.LinuxSeccompArg{equal(0, v)}, "personality")
 	}
-	for _, family := range []uint64{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6} {
-		allow([]specs.LinuxSeccompArg{equal(0, family)}, "socket")
+	allow([]specs.LinuxSeccompArg{equal(0, unix.AF_UNIX)}, "socket")
+	// Of the internet protocols TCP, UDP and ping alone: asking for another one
+	// makes the host's kernel load a module (net-pf-2-proto-132), and what goes
+	// out over it would not be understood.
+	for _, family := range []uint64{unix.AF_INET, unix.AF_INET6} {
+		for _, p := range [][2]uint64{{unix.SOCK_STREAM, 0}, {unix.SOCK_STREAM, unix.IPPROTO_TCP}, {unix.SOCK_DGRAM, 0}, {unix.SOCK_DGRAM, unix.IPPROTO_UDP},
+			{unix.SOCK_DGRAM, unix.IPPROTO_ICMP}, {unix.SOCK_DGRAM, unix.IPPROTO_ICMPV6}} {
+			kind := specs.LinuxSeccompArg{Index: 1, Value: 0xf, ValueTwo: p[0], Op: specs.OpMaskedEqual} // without SOCK_CLOEXEC, SOCK_NONBLOCK
+			allow([]specs.LinuxSeccompArg{equal(0, family), kind, equal(2, p[1])}, "socket")
+		}
 	}
 	allow([]specs.LinuxSeccompArg{equal(0, unix.AF_NETLINK), equal(2, unix.NETLINK_ROUTE)}, "socket")
 	allow([]specs.LinuxSeccompArg{equal(0, unix.AF_UNIX)}, "socketpair")
+	// The limit on core dumps stays what it is: a kernel hands a dump over to the
+	// host's handler, outside of every namespace, unless that limit is 1 (core(5)).
+	// Who changes it is told that it went well.
+	other := func(index uint, value uint64) specs.LinuxSeccompArg {
+		return specs.LinuxSeccompArg{Index: index, Value: value, Op: specs.OpNotEqual}
+	}
+	done := uint(0)
+	allow([]specs.LinuxSeccompArg{other(0, unix.RLIMIT_CORE)}, "setrlimit")
+	allow([]specs.LinuxSeccompArg{other(1, unix.RLIMIT_CORE)}, "prlimit64")
+	allow([]specs.LinuxSeccompArg{equal(1, unix.RLIMIT_CORE), equal(2, 0)}, "prlimit64")
+	p.Syscalls = append(p.Syscalls,
+		specs.LinuxSyscall{Names: []string{"setrlimit"}, Action: specs.ActErrno, ErrnoRet: &done, Args: []specs.LinuxSeccompArg{equal(0, unix.RLIMIT_CORE)}},
+		specs.LinuxSyscall{Names: []string{"prlimit64"}, Action: specs.ActErrno, ErrnoRet: &done, Args: []specs.LinuxSeccompArg{equal(1, unix.RLIMIT_CORE), other(2, 0)}})
 	// What people know by name says "not permitted" rather than "no such call".
 	p.Syscalls = append(p.Syscalls, specs.LinuxSyscall{
 		Names: []string{"mount", "umount2", "pivot_root", "chroot", "unshare", "setns", "ptrace", "bpf",
