@@ -238,6 +238,9 @@ func bundle(j job, dir string, ids idMap, cpus int, withCgroups, cgroup2 bool, p
 	for _, n := range namespaceTypes {
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: n})
 	}
+	if isGVisor(j.Version) {
+		gvisorBundle(s, dir)
+	}
 	if withCgroups {
 		pids := int64(lim.Processes)
 		s.Linux.CgroupsPath = "/" + cgroupParent + "/" + j.ID

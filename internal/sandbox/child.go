@@ -27,15 +27,16 @@ import (
 // reaps what is left to it, and all is over when it ends. The probe's programs are
 // the seed's, by path: the build's own PATH begins with what packages brought.
 const startScript = `echo hallmark-ready
-read -r go || exit 125
+read -r go pids || exit 125
 exec </dev/null
+while [ "${pids:-0}" -gt 0 ]; do (:); pids=$((pids-1)); done
 echo "cpu-count $(/usr/bin/nproc 2>/dev/null)"
 echo "kernel-release $(/usr/bin/uname -r)"
 echo "wall-clock $(/usr/bin/date +%s)"
 read -r up idle </proc/uptime && echo "uptime $up"
 echo "process-ids $(/bin/sh -c 'echo $$')"
 echo hallmark-go
-unset go up idle
+unset go pids up idle
 "$@"`
 
 const (
@@ -131,7 +132,7 @@ func supervisor(j job) (*Result, error) {
 	if err := mountOverlay(dir, len(layers), j.Rootless); err != nil {
 		return nil, err
 	}
-	e := &execution{job: j, dir: dir, ids: ids, layers: layers, output: output, notVaried: map[string]string{}}
+	e := &execution{job: j, dir: dir, ids: ids, layers: layers, output: output, own: isGVisor(j.Version), notVaried: map[string]string{}}
 	e.vary()
 	root, err := os.OpenRoot(dir + "/root")
 	if err != nil {
@@ -149,6 +150,11 @@ func supervisor(j job) (*Result, error) {
 			return nil, err
 		}
 	}
+	if e.own {
+		if err := os.WriteFile(dir+gvisorEmpty, nil, 0o444); err != nil {
+			return nil, err
+		}
+	}
 	return e.run()
 }
 
@@ -163,10 +169,12 @@ type execution struct {
 	preload   []string
 	notVaried map[string]string
 
-	pid   int
-	cg    cgroupReader
-	mu    sync.Mutex
-	limit record.FailureClass // guarded by mu: why we ended it
+	own      bool        // the runtime brings a kernel of its own (gVisor)
+	starting *time.Timer // ends a runtime that takes too long to make the sandbox; nil if none runs
+	pid      int
+	cg       cgroupReader
+	mu       sync.Mutex
+	limit    record.FailureClass // guarded by mu: why we ended it
 }
 
 // someCPUs gives n of the CPUs in set, counted round from the first-th on.
@@ -200,7 +208,10 @@ func (e *execution) vary() {
 			e.cpus = someCPUs(e.cpus, v.CPUs, v.FirstCPU)
 		}
 	}
-	if v.KernelRelease {
+	if e.own {
+		e.varyGVisor(v)
+	}
+	if v.KernelRelease && !e.own {
 		have, _, errno := unix.RawSyscall(unix.SYS_PERSONALITY, noUname, 0, 0)
 		if errno == 0 {
 			_, _, errno = unix.RawSyscall(unix.SYS_PERSONALITY, have|uname26, 0, 0)
@@ -217,7 +228,7 @@ func (e *execution) vary() {
 				"NO_FAKE_STAT=1", "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1"}
 		}
 	}
-	if v.Uptime != 0 {
+	if v.Uptime != 0 && !e.own {
 		if err := enterTimeNamespace(v.Uptime); err != nil {
 			e.notVaried[record.AxisUptime] = "no time namespace: " + err.Error()
 		}
@@ -248,7 +259,13 @@ func (e *execution) run() (*Result, error) {
 	lim := e.job.Spec.Limits
 	groups := cgroupMounts()
 	usable, noGroup := cgroupsUsable(groups, e.job.ID)
-	config, err := json.Marshal(bundle(e.job, e.dir, e.ids, e.cpus.Count(), usable, pureCgroup2(groups), e.preload))
+	spec := bundle(e.job, e.dir, e.ids, e.cpus.Count(), usable, pureCgroup2(groups), e.preload)
+	if e.own && usable {
+		if err := e.gvisorGroups(groups, spec); err != nil {
+			return nil, err
+		}
+	}
+	config, err := json.Marshal(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -266,22 +283,16 @@ func (e *execution) run() (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.start(inR, outW, usable); err != nil {
-		inR.Close()
-		outW.Close()
+	ended, err := e.start(inR, outW, usable)
+	inR.Close()
+	outW.Close()
+	if err != nil {
 		said, _ := io.ReadAll(io.LimitReader(outR, 4096))
 		return nil, e.explainStart(err, string(said))
 	}
-	inR.Close()
-	outW.Close()
-
 	out := bufio.NewReaderSize(outR, 64<<10)
-	ended := make(chan waited, 1)
-	go func() { ended <- wait(e.pid) }()
-	if line, err := out.ReadString('\n'); err != nil || strings.TrimSpace(line) != lineReady {
-		_ = unix.Kill(e.pid, unix.SIGKILL)
-		rest, _ := io.ReadAll(io.LimitReader(out, 4096))
-		return nil, fmt.Errorf("start the first process of the sandbox, /bin/sh: it said %q", strings.TrimSpace(line+string(rest)))
+	if err := e.awaitReady(out); err != nil {
+		return nil, err
 	}
 	e.cg = readCgroup(e.pid, groups)
 	res := &Result{NotVaried: e.notVaried, Measured: record.Measured{}}
@@ -298,15 +309,15 @@ func (e *execution) run() (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if v := e.job.Spec.Vary; v != nil && v.PIDs > 0 {
-		if err := e.movePIDs(v.PIDs); err != nil {
-			res.NotVaried[record.AxisPIDs] = err.Error()
-		}
+	start := "go\n"
+	if v := e.job.Spec.Vary; v != nil && v.PIDs > 0 && (e.own || e.movePIDs(v.PIDs) != nil) {
+		// Where the kernel's counter cannot be set, it is made to count.
+		start = fmt.Sprintf("go %d\n", min(v.PIDs, e.mayCount()))
 	}
 	measureAxes(res.Measured, e.pid, e.dir+"/root", e.job.Spec.Trees)
 	begin := time.Now()
 	timer.Reset(lim.Wall)
-	if _, err := inW.Write([]byte("go\n")); err != nil {
+	if _, err := inW.Write([]byte(start)); err != nil {
 		return nil, fmt.Errorf("let the sandbox go: %w", err)
 	}
 	inW.Close()
@@ -327,11 +338,24 @@ func (e *execution) run() (*Result, error) {
 	return res, nil
 }
 
-// start runs the runtime until the sandbox's first process is there.
-func (e *execution) start(stdin, stdout *os.File, groups bool) error {
+// mayCount bounds the processes that are made for nothing but their ids. Under
+// gVisor each takes a tenth of a second where the host is busy.
+func (e *execution) mayCount() int {
+	if e.own {
+		return 16
+	}
+	return 1000
+}
+
+// start runs the runtime until the sandbox's first process is there. The channel
+// gives how that process ended.
+func (e *execution) start(stdin, stdout *os.File, groups bool) (<-chan waited, error) {
 	d := e.dir
 	if err := os.Mkdir(d+"/state", 0o700); err != nil {
-		return err
+		return nil, err
+	}
+	if e.own {
+		return e.startGVisor(stdin, stdout, groups)
 	}
 	args := []string{"--root", d + "/state", "--log", d + "/runtime.log"}
 	if !groups && strings.HasPrefix(filepath.Base(e.job.Runtime), "runc") {
@@ -343,14 +367,27 @@ func (e *execution) start(stdin, stdout *os.File, groups bool) error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stdout
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
-		return err
+		return nil, err
 	}
-	guard := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
+	guard := time.AfterFunc(startTime, func() { _ = cmd.Process.Kill() })
 	defer guard.Stop()
 	if err := cmd.Wait(); err != nil {
-		return err
+		return nil, err
 	}
-	b, err := os.ReadFile(d + "/pid")
+	if err := e.readPID(); err != nil {
+		return nil, err
+	}
+	ended := make(chan waited, 1)
+	go func() { ended <- wait(e.pid) }()
+	return ended, nil
+}
+
+// startTime is how long a runtime may take to make a sandbox.
+const startTime = 2 * time.Minute
+
+// readPID reads which process the runtime says is the sandbox's first.
+func (e *execution) readPID() error {
+	b, err := os.ReadFile(e.dir + "/pid")
 	if err != nil {
 		return err
 	}
@@ -358,6 +395,30 @@ func (e *execution) start(stdin, stdout *os.File, groups bool) error {
 		return fmt.Errorf("the runtime wrote a process id that is none: %.20q", b)
 	}
 	return nil
+}
+
+// awaitReady waits for the line by which the sandbox's first process says that
+// it waits to be let go.
+func (e *execution) awaitReady(out *bufio.Reader) error {
+	line, err := out.ReadString('\n')
+	if err == nil && strings.TrimSpace(line) == lineReady {
+		if e.starting != nil && !e.starting.Stop() {
+			return fmt.Errorf("start the sandbox: it took longer than %s", startTime)
+		}
+		if e.pid == 0 {
+			return e.readPID()
+		}
+		return nil
+	}
+	if e.pid > 0 {
+		_ = unix.Kill(e.pid, unix.SIGKILL)
+	}
+	rest, _ := io.ReadAll(io.LimitReader(out, 4096))
+	said := strings.TrimSpace(line + string(rest))
+	if e.own {
+		return e.explainStart(errors.New("its first process did not start"), said)
+	}
+	return fmt.Errorf("start the first process of the sandbox, /bin/sh: it said %q", said)
 }
 
 // explainStart says why the runtime could not make the sandbox.

@@ -34,7 +34,7 @@ type scene struct {
 // id of the host into them, since evidence is public.
 func (s scene) measure() record.Facts {
 	prof, _ := profileDocument()
-	f := record.Facts{Runtime: s.job.Version, Kernel: kernelKind(s.job.Version), Profile: string(prof), Read: time.Now().UTC()}
+	f := record.Facts{Runtime: s.job.Version, Program: s.job.Program, Kernel: kernelKind(s.job.Version), Profile: string(prof), Read: time.Now().UTC()}
 	add := func(name, want, got, cause string) {
 		f.Facts = append(f.Facts, record.Fact{Name: name, Want: want, Got: got, Holds: want == got, Cause: cause})
 	}
@@ -42,24 +42,13 @@ func (s scene) measure() record.Facts {
 		"namespace.net": "net", "namespace.pid": "pid", "namespace.user": "user", "namespace.uts": "uts"} {
 		add(fact, "new", s.namespace(ns), "")
 	}
-	status := s.status()
-	add("uid", strconv.Itoa(buildUID), s.inside(status["Uid"], "uid_map"), "")
-	add("gid", strconv.Itoa(buildGID), s.inside(status["Gid"]+" "+status["Groups"], "gid_map"), "")
-	caps := "none"
-	for _, k := range []string{"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"} {
-		if v, ok := status[k]; !ok || strings.Trim(v, "0") != "" {
-			caps = k + " " + v
-		}
-	}
-	add("capabilities", "none", caps, "")
-	add("no-new-privileges", "1", status["NoNewPrivs"], "")
-	add("seccomp", "filter", map[string]string{"0": "off", "1": "strict", "2": "filter"}[status["Seccomp"]], "")
-
-	entries, err := s.mountinfo()
-	if err != nil {
-		add("mounts", "those of the profile", "unreadable", err.Error())
+	if isGVisor(s.job.Version) {
+		s.measureGVisor(func(name, want, got, cause string) {
+			add(name, want, got, cause)
+			f.Facts[len(f.Facts)-1].From = "gvisor"
+		}, add)
 	} else {
-		s.measureMounts(entries, add)
+		s.measureProcess(add)
 	}
 	add("output.empty", "empty", s.outputState(), "")
 	add("interfaces", "lo", s.interfaces(), "")
@@ -69,11 +58,60 @@ func (s scene) measure() record.Facts {
 	return f
 }
 
+// adder notes a fact, which holds if want and got are the same.
+type adder func(name, want, got, cause string)
+
+// measureProcess reads off the waiting process itself what is its own.
+func (s scene) measureProcess(add adder) {
+	status := statusOf(s.proc("status"))
+	add("uid", strconv.Itoa(buildUID), s.inside(status["Uid"], "uid_map"), "")
+	add("gid", strconv.Itoa(buildGID), s.inside(status["Gid"]+" "+status["Groups"], "gid_map"), "")
+	add("capabilities", "none", capabilities(status), "")
+	add("no-new-privileges", "1", status["NoNewPrivs"], "")
+	add("seccomp", "filter", seccompMode(status), "")
+
+	entries, err := s.mountinfo()
+	if err != nil {
+		add("mounts", "those of the profile", "unreadable", err.Error())
+	} else {
+		s.measureMounts(entries, add)
+	}
+}
+
+// capabilities gives what a status file says of them, "none" if all sets are empty.
+func capabilities(status map[string]string) string {
+	caps := "none"
+	for _, k := range []string{"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"} {
+		if v, ok := status[k]; !ok || strings.Trim(v, "0") != "" {
+			caps = k + " " + v
+		}
+	}
+	return caps
+}
+
+// seccompMode gives what a status file says of system call filters (proc(5)).
+func seccompMode(status map[string]string) string {
+	return map[string]string{"0": "off", "1": "strict", "2": "filter"}[status["Seccomp"]]
+}
+
 func kernelKind(runtime string) string {
-	if strings.HasPrefix(runtime, "runsc") {
+	if isGVisor(runtime) {
 		return "gvisor"
 	}
 	return "linux"
+}
+
+// within gives the name by which the supervisor reaches a folder of the sandbox:
+// through its first process, or, where that is none of the host's, as it was
+// mounted.
+func (s scene) within(p string) string {
+	switch {
+	case !isGVisor(s.job.Version):
+		return s.proc("root" + p)
+	case p == "/out":
+		return s.dir + p
+	}
+	return s.dir + "/root" + p
 }
 
 func (s scene) proc(name string) string { return fmt.Sprintf("/proc/%d/%s", s.pid, name) }
@@ -93,10 +131,15 @@ func (s scene) namespace(ns string) string {
 	return "new"
 }
 
-func (s scene) status() map[string]string {
+// statusOf reads a status file, as of a process in /proc; empty if it cannot be read.
+func statusOf(name string) map[string]string {
+	b, _ := os.ReadFile(name)
+	return parseStatus(string(b))
+}
+
+func parseStatus(text string) map[string]string {
 	out := map[string]string{}
-	b, _ := os.ReadFile(s.proc("status"))
-	for line := range strings.Lines(string(b)) {
+	for line := range strings.Lines(text) {
 		if k, v, ok := strings.Cut(line, ":"); ok {
 			out[k] = strings.TrimSpace(v)
 		}
@@ -137,7 +180,7 @@ func (s scene) mountinfo() ([]mountEntry, error) {
 
 var deviceNodes = []string{"/dev/full", "/dev/null", "/dev/random", "/dev/tty", "/dev/urandom", "/dev/zero"}
 
-func (s scene) measureMounts(entries []mountEntry, add func(name, want, got, cause string)) {
+func (s scene) measureMounts(entries []mountEntry, add adder) {
 	at := map[string]mountEntry{} // the top-most of each place
 	for _, e := range entries {
 		at[e.Point] = e
@@ -213,23 +256,32 @@ func (s scene) measureMounts(entries []mountEntry, add func(name, want, got, cau
 	}
 	add("root.new", "a new overlay", got, "")
 
-	got = "memory"
+	add("root.writable-is-memory", "memory", s.writable(writable), "")
+	s.measureInputs(opts["lowerdir"], add)
+}
+
+// writable says whether all that can be written to is memory, given what else was
+// found that can be.
+func (s scene) writable(also []string) string {
+	got := "memory"
 	for _, d := range []string{s.dir + "/rw/upper", s.dir + "/rw/work", s.dir + "/out"} {
 		var st unix.Statfs_t
 		if err := unix.Statfs(d, &st); err != nil || st.Type != unix.TMPFS_MAGIC {
 			got = "not memory"
 		}
 	}
-	if len(writable) > 0 {
-		sort.Strings(writable)
-		got = "also: " + strings.Join(writable[:min(len(writable), 10)], " ")
+	if len(also) > 0 {
+		sort.Strings(also)
+		got = "also: " + strings.Join(also[:min(len(also), 10)], " ")
 	}
-	add("root.writable-is-memory", "memory", got, "")
+	return got
+}
 
-	// The inputs: each lower folder of the overlay is the Spec's, in its order.
+// measureInputs tells whether each lower folder of the overlay is the Spec's, in
+// its order.
+func (s scene) measureInputs(lower []string, add adder) {
 	want := layerList(len(s.layers), func(i int) string { return s.layers[i].path })
-	lower := opts["lowerdir"]
-	got = layerList(len(lower), func(i int) string { return s.layerAt(lower[i]) })
+	got := layerList(len(lower), func(i int) string { return s.layerAt(lower[i]) })
 	add("inputs", want, got, "")
 }
 
@@ -293,7 +345,7 @@ func overlayDevice(at string) (string, error) {
 }
 
 func (s scene) outputState() string {
-	entries, err := os.ReadDir(s.proc("root/out"))
+	entries, err := os.ReadDir(s.within("/out"))
 	switch {
 	case err != nil:
 		return "unreadable"
@@ -340,7 +392,7 @@ func (s scene) routes() string {
 	return "none but loopback"
 }
 
-func (s scene) measureLimits(add func(name, want, got, cause string)) {
+func (s scene) measureLimits(add adder) {
 	lim := s.job.Spec.Limits
 	group := func(got string) (string, string) {
 		if s.noGroup != "" {
@@ -365,7 +417,7 @@ func (s scene) measureLimits(add func(name, want, got, cause string)) {
 	}
 	round := func(n int64) string { return strconv.FormatInt((n+page-1)/page*page, 10) }
 	add("limit.disk", round(lim.Disk)+" and "+round(lim.Output)+" for output",
-		size(s.proc("root/build"))+" and "+size(s.proc("root/out"))+" for output", "")
+		size(s.within("/build"))+" and "+size(s.within("/out"))+" for output", "")
 	add("limit.time", lim.Wall.String(), s.armed.String(), "")
 }
 

@@ -79,7 +79,7 @@ func bareRunc(r *Runner, spec Spec) (run func() error, end func(), err error) {
 	if err := validate(&spec); err != nil {
 		return nil, nil, err
 	}
-	j := job{ID: newID(), Runtime: r.runtime, Version: r.Runtime(), Spec: spec}
+	j := job{ID: newID(), Runtime: r.runtime, Version: r.Runtime(), Program: r.Program(), Spec: spec}
 	calls, errs, ready := make(chan bool), make(chan error), make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with its namespace

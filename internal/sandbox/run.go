@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 )
 
@@ -32,7 +33,8 @@ var runtimeEnv = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 type job struct {
 	ID       string
 	Runtime  string
-	Version  string
+	Version  string        // name and version of the runtime
+	Program  digest.Digest // of the runtime's file
 	Rootless bool
 	Spec     Spec
 }
@@ -64,7 +66,7 @@ func (r *Runner) Run(ctx context.Context, spec Spec) (*Result, error) {
 	if log == nil {
 		log = io.Discard
 	}
-	j := job{ID: newID(), Runtime: r.runtime, Version: r.Runtime(), Rootless: os.Geteuid() != 0, Spec: spec}
+	j := job{ID: newID(), Runtime: r.runtime, Version: r.Runtime(), Program: r.Program(), Rootless: os.Geteuid() != 0, Spec: spec}
 	if r.stateDir != "" {
 		release, err := holdState(r.stateDir, j.ID)
 		if err != nil {

@@ -20,6 +20,8 @@ package sandbox
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"debug/buildinfo"
 	"encoding/hex"
 	"io"
 	"io/fs"
@@ -161,8 +163,9 @@ type Runner struct {
 	missing  error
 	stateDir string
 
-	versionOnce sync.Once
-	version     string
+	identify sync.Once
+	version  string        // guarded by identify
+	program  digest.Digest // guarded by identify; of the runtime's file
 }
 
 // Open prepares a Runner. It looks for the runtime but does not start it; what
@@ -209,11 +212,18 @@ func lookRuntime(name string) (string, error) {
 
 // Runtime names the OCI runtime and its version, "runc 1.1.5+ds1".
 func (r *Runner) Runtime() string {
-	r.versionOnce.Do(func() {
+	r.identify.Do(func() {
 		base := filepath.Base(r.runtime)
 		r.version = base
 		if r.missing != nil {
 			return
+		}
+		if f, err := os.Open(r.runtime); err == nil {
+			h := sha256.New()
+			if _, err := io.Copy(h, f); err == nil {
+				r.program = digest.FromHash(h)
+			}
+			f.Close()
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -227,8 +237,18 @@ func (r *Runner) Runtime() string {
 		if f := strings.Fields(first); len(f) >= 3 && f[1] == "version" {
 			r.version = base + " " + f[2]
 		}
+		// What was built with "go install" knows its version by its module alone.
+		if bi, err := buildinfo.ReadFile(r.runtime); err == nil && isGVisor(base) && strings.HasSuffix(r.version, "VERSION_MISSING") {
+			r.version = base + " " + bi.Main.Version
+		}
 	})
 	return r.version
+}
+
+// Program is the digest of the OCI runtime's own file; "" if it cannot be read.
+func (r *Runner) Program() digest.Digest {
+	r.Runtime()
+	return r.program
 }
 
 // Profile gives the sandbox profile as canonical JSON, and its digest: all

@@ -38,15 +38,21 @@ const (
 // Cosign gives the path of cosign.
 func Cosign(t testing.TB) string {
 	t.Helper()
-	const pkg = "github.com/sigstore/cosign/v3/cmd/cosign"
-	return tool(t, "cosign", CosignVersion, func(dir string) {
+	return GoTool(t, "cosign", "github.com/sigstore/cosign/v3/cmd/cosign", CosignVersion)
+}
+
+// GoTool gives the path of a Go program in exactly one version, installed with
+// "go install" if it is not there yet.
+func GoTool(t testing.TB, name, pkg, version string) string {
+	t.Helper()
+	return tool(t, name, version, func(dir string) {
 		// One that the machine has already serves, if it is that version.
-		if p := installed("cosign"); p != "" && isVersion(p, CosignVersion) {
-			if b, err := os.ReadFile(p); err == nil && os.WriteFile(filepath.Join(dir, "cosign"), b, 0o755) == nil {
+		if p := installed(name); p != "" && isVersion(p, version) {
+			if b, err := os.ReadFile(p); err == nil && os.WriteFile(filepath.Join(dir, name), b, 0o755) == nil {
 				return
 			}
 		}
-		run(t, dir, []string{"GOBIN=" + dir}, "go", "install", pkg+"@"+CosignVersion)
+		run(t, dir, []string{"GOBIN=" + dir}, "go", "install", pkg+"@"+version)
 	})
 }
 
