@@ -69,7 +69,7 @@ var consequence = regexp.MustCompile(`(?i)command '?.{0,200} failed with exit|Ca
 
 // exception is the last line of a Python traceback: the exception's name and
 // what it says.
-var exception = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_.]{0,100}(?:Error|Exception|Exit|Warning|Interrupt|Failure|NotFound|Missing)[A-Za-z0-9_]{0,40})(?::|$)`)
+var exception = regexp.MustCompile(`^(?:[A-Za-z_][A-Za-z0-9_.]{0,100}(?:Error|Exception|Exit|Interrupt|Failure|NotFound|Missing)[A-Za-z0-9_]{0,40}|Exception)(?::|$)`)
 
 // mistake is an exception that Python's own code made, not one that says that a
 // program failed.
@@ -96,6 +96,9 @@ func cause(lines []string) (finding, bool) {
 	}
 	if strong != nil && strong.kind == compileError {
 		strong = firstOfSeries(lines, strong)
+	}
+	if strong != nil && strong.kind == lacksPkgconfig {
+		alternatives(lines, strong)
 	}
 	switch {
 	case excepted != nil && (strong == nil || !followed(lines, strong.at)):
@@ -135,6 +138,18 @@ func firstOfSeries(lines []string, x *finding) *finding {
 		}
 	}
 	return best
+}
+
+// alternatives gathers the other names that a script asked pkg-config for just
+// before the last: any of them would have done, and the first is what it wants
+// most.
+func alternatives(lines []string, x *finding) {
+	for i := x.at - 1; i >= 0 && i >= x.at-12; i-- {
+		if y, ok := look(lines[i]); ok && y.kind == lacksPkgconfig && !y.weak && y.what != x.what {
+			x.others = append([]string{x.what}, x.others...)
+			x.what = y.what
+		}
+	}
 }
 
 // lastException gives the line of the last exception that Python showed, -1 if

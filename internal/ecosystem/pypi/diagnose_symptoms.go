@@ -117,6 +117,8 @@ type finding struct {
 	at   int    // the line
 	what string // the name of what is missing, or the first words of the error
 	m    []string
+	// others are further names, any of which would have done.
+	others []string
 }
 
 // look tries the symptoms on one line.
@@ -200,6 +202,9 @@ func explain(x finding, lines []string, exit int) *record.Failure {
 			more = append(more, "pkg-config "+x.what)
 		default:
 			more = append(more, pkgConfigOf(l))
+		}
+		if len(x.others) > 0 {
+			more = append(more, "or "+strings.Join(x.others[:min(len(x.others), 5)], ", "))
 		}
 		missing(record.FailMissingLib, adviceLibrary, "the library", describe(more...))
 	case lacksModule:
