@@ -7,11 +7,11 @@ FUZZTIME ?= 60s
 export PORT FUZZTIME
 
 .DEFAULT_GOAL := help
-.PHONY: help run stop build test test-short fmt lint fuzz clean
+.PHONY: coverage-report help run stop build test test-short fmt lint fuzz clean
 
 help: ## Say what there is
 	@echo 'make TARGET, with one of these targets:'
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 18
 	@echo 'Variables: PORT=$(PORT) of the server, FUZZTIME=$(FUZZTIME) for each fuzz target.'
 
 run: ## Build Hallmark and the sample project, show its status, serve it
@@ -37,6 +37,9 @@ lint: ## gofmt, go vet, staticcheck, govulncheck
 
 fuzz: ## Run each fuzz target for FUZZTIME
 	@scripts/fuzz
+
+coverage-report: ## Build 60 popular packages and write docs/coverage.md (most of an hour)
+	@scripts/coverage-report
 
 clean: ## End the server; remove bin/ and .hallmark/, the sample's data directory included
 	@scripts/stop
