@@ -60,6 +60,8 @@ type Config struct {
 	Keys        *keys.Set        // the three keys
 	ExternalURL string           // base of builder and verifier ids; empty: DefaultExternalURL
 	Now         func() time.Time // clock of the time stamps; nil: time.Now
+	Last        time.Time        // of the newest time stamp that was made here; zero: there is none
+	AcceptClock bool             // stamp although the clock is behind Last
 }
 
 // Authority signs, logs and time-stamps statements. It is safe for concurrent
@@ -68,10 +70,14 @@ type Authority struct {
 	keys     *keys.Set
 	external string
 	now      func() time.Time
+	accept   bool // a clock that is behind
 	log      *tileLog
 	spki     []byte // of the signer, DER
 	close    sync.Once
 	closeErr error
+
+	mu   sync.Mutex
+	last time.Time // of the newest time stamp; guarded by mu
 }
 
 // Open opens the log in cfg.Dir, making it if it is not there, and goes on where
@@ -94,7 +100,7 @@ func Open(ctx context.Context, cfg Config) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Authority{keys: cfg.Keys, external: external, now: cfg.Now, log: l, spki: spki}
+	a := &Authority{keys: cfg.Keys, external: external, now: cfg.Now, log: l, spki: spki, last: cfg.Last, accept: cfg.AcceptClock}
 	if a.now == nil {
 		a.now = time.Now
 	}
@@ -141,74 +147,144 @@ type Signed struct {
 }
 
 // AttestAll signs, logs and time-stamps statements and returns them in their
-// order. They are logged as one batch and awaited together: hundreds take about
-// as long as one. Nothing is returned unless everything is in the log under a
-// signed checkpoint. After an error the log may hold entries that nobody ever
-// sees; that is harmless, as an entry says only that something was signed.
+// order: Sign and Enter in one, for callers that keep nothing between the two.
 func (a *Authority) AttestAll(ctx context.Context, statements []Statement) ([]Signed, error) {
+	ps, err := a.Sign(statements)
+	if err != nil {
+		return nil, err
+	}
+	return a.Enter(ctx, ps, -1)
+}
+
+// Prepared is a statement with its signature, not yet in the log. It is kept
+// before the log is written, so that what is in the log after a crash can be
+// finished: another signature would be another entry.
+type Prepared struct {
+	Payload   []byte `json:"payload"`   // the statement, canonical JSON
+	Signature []byte `json:"signature"` // over its DSSE pre-authentication encoding
+}
+
+// Sign signs statements. Nothing is written anywhere.
+func (a *Authority) Sign(statements []Statement) ([]Prepared, error) {
 	if len(statements) == 0 {
 		return nil, nil
 	}
-	if now := a.now(); now.Before(a.keys.Leaf.NotBefore) || now.After(a.keys.Leaf.NotAfter) {
-		return nil, fault.Advise(fault.Unsupported, "Set the clock right; if it is right, the keys have come to their end.",
-			"time-stamp statements: the clock says %s, but the time stamp's certificate is valid from %s to %s",
-			stampTime(now), stampTime(a.keys.Leaf.NotBefore), stampTime(a.keys.Leaf.NotAfter))
+	if _, err := a.clock(); err != nil {
+		return nil, err
 	}
-	type work struct {
-		payload, sig, entry []byte
-	}
-	ws := make([]work, len(statements))
-	entries := make([][]byte, len(statements))
+	ps := make([]Prepared, len(statements))
 	for i, s := range statements {
 		payload, err := s.Marshal()
 		if err != nil {
 			return nil, err
 		}
-		pae := dsse.PAE(payloadType, payload)
-		h := sha256.Sum256(pae)
+		h := sha256.Sum256(dsse.PAE(payloadType, payload))
 		sig, err := a.keys.Signer.Sign(rand.Reader, h[:], crypto.SHA256)
 		if err != nil {
 			return nil, fmt.Errorf("sign statement %s about %s: %w", s.PredicateType, s.Subject.Name, err)
 		}
-		entry, err := hashedRekord(h[:], sig, a.spki)
-		if err != nil {
-			return nil, fmt.Errorf("log entry for %s: %w", s.Subject.Name, err)
-		}
-		ws[i] = work{payload, sig, entry}
-		entries[i] = entry
+		ps[i] = Prepared{payload, sig}
 	}
-	included, err := a.log.Append(ctx, entries)
+	return ps, nil
+}
+
+// Size is how many entries the log has taken, whether a checkpoint covers them
+// yet or not.
+func (a *Authority) Size(ctx context.Context) (int64, error) {
+	n, err := a.log.reader.IntegratedSize(ctx)
+	return int64(n), err
+}
+
+// Enter logs and time-stamps what was signed and returns it in its order. All are
+// logged as one batch and awaited together: hundreds take about as long as one.
+// Nothing is returned unless everything is in the log under a signed checkpoint.
+// With from at least 0, entries that the log has from that index on are taken as
+// they are: a writer that was interrupted made them.
+func (a *Authority) Enter(ctx context.Context, ps []Prepared, from int64) ([]Signed, error) {
+	if len(ps) == 0 {
+		return nil, nil
+	}
+	if _, err := a.clock(); err != nil {
+		return nil, err
+	}
+	entries := make([][]byte, len(ps))
+	for i, p := range ps {
+		h := sha256.Sum256(dsse.PAE(payloadType, p.Payload))
+		var err error
+		if entries[i], err = hashedRekord(h[:], p.Signature, a.spki); err != nil {
+			return nil, fmt.Errorf("log entry: %w", err)
+		}
+	}
+	have := map[string]uint64{}
+	if from >= 0 {
+		var err error
+		if have, err = a.log.find(ctx, entries, uint64(from)); err != nil {
+			return nil, err
+		}
+	}
+	included, err := a.log.Append(ctx, entries, have)
 	if err != nil {
 		return nil, fmt.Errorf("enter %d statements into the log: %w", len(entries), err)
 	}
-	out := make([]Signed, len(ws))
-	for i, w := range ws {
-		token, err := a.stamp(w.sig)
+	out := make([]Signed, len(ps))
+	for i, p := range ps {
+		token, err := a.stamp(p.Signature)
 		if err != nil {
-			return nil, fmt.Errorf("time stamp for %s: %w", statements[i].Subject.Name, err)
+			return nil, fmt.Errorf("time stamp for log entry %d: %w", included[i].LogIndex, err)
 		}
-		b, err := a.bundle(w.payload, w.sig, token, included[i])
+		b, err := a.bundle(p.Payload, p.Signature, token, included[i])
 		if err != nil {
-			return nil, fmt.Errorf("bundle for %s: %w", statements[i].Subject.Name, err)
+			return nil, fmt.Errorf("bundle for log entry %d: %w", included[i].LogIndex, err)
 		}
-		env, err := json.Marshal(dsse.Envelope{
-			PayloadType: payloadType,
-			Payload:     base64.StdEncoding.EncodeToString(w.payload),
-			// slsa-verifier verify-vsa takes only an empty keyid.
-			Signatures: []dsse.Signature{{Sig: base64.StdEncoding.EncodeToString(w.sig)}},
-		})
+		env, err := bare(p.Payload, p.Signature)
 		if err != nil {
 			return nil, err
 		}
-		out[i] = Signed{Statement: w.payload, Bundle: b, DSSE: env, LogIndex: included[i].LogIndex, Digest: digest.FromBytes(b)}
+		out[i] = Signed{Statement: p.Payload, Bundle: b, DSSE: env, LogIndex: included[i].LogIndex, Digest: digest.FromBytes(b)}
 	}
 	return out, nil
 }
 
-// bundle puts the parts together (Sigstore bundle v0.3) as canonical JSON;
+// bare is the envelope alone, with the empty keyid that slsa-verifier wants.
+func bare(payload, sig []byte) ([]byte, error) {
+	return json.Marshal(dsse.Envelope{
+		PayloadType: payloadType,
+		Payload:     base64.StdEncoding.EncodeToString(payload),
+		Signatures:  []dsse.Signature{{Sig: base64.StdEncoding.EncodeToString(sig)}},
+	})
+}
+
+// slack is how far the clock may step back, as a time server makes it now and
+// then, and is taken to stand still.
+const slack = 10 * time.Second
+
+// clock gives the time for stamps. It never goes back: a clock that is behind the
+// newest stamp is refused, unless the caller has said to accept it.
+func (a *Authority) clock() (time.Time, error) {
+	now := a.now()
+	if leaf := a.keys.Leaf; now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
+		return now, fault.Advise(fault.Unsupported, "Set the clock right; if it is right, the keys have come to their end.",
+			"time-stamp statements: the clock says %s, but the time stamp's certificate is valid from %s to %s",
+			stampTime(now), stampTime(leaf.NotBefore), stampTime(leaf.NotAfter))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch behind := a.last.Sub(now); {
+	case behind <= 0 || a.accept:
+		a.last = now
+	case behind <= slack:
+		now = a.last
+	default:
+		return now, fault.Advise(fault.Unsupported, "Set the clock right and run the same command again. If it is right now and was wrong then, say so with --accept-clock.",
+			"time-stamp statements: the clock says %s, but the newest time stamp here is from %s", stampTime(now), stampTime(a.last))
+	}
+	return now, nil
+}
+
+// bundle puts the parts together (Sigstore bundle v0.3) as canonical JSON, since
 // protojson's own spacing differs between runs on purpose.
 func (a *Authority) bundle(payload, sig, token []byte, entry *logpb.TransparencyLogEntry) ([]byte, error) {
-	b, err := protojson.Marshal(&bundlepb.Bundle{
+	return canonicalBundle(&bundlepb.Bundle{
 		MediaType: bundleType,
 		VerificationMaterial: &bundlepb.VerificationMaterial{
 			Content:     &bundlepb.VerificationMaterial_PublicKey{PublicKey: &commonpb.PublicKeyIdentifier{Hint: keyHint(a.spki)}},
@@ -221,6 +297,11 @@ func (a *Authority) bundle(payload, sig, token []byte, entry *logpb.Transparency
 			Payload: payload, PayloadType: payloadType, Signatures: []*dssepb.Signature{{Sig: sig}},
 		}},
 	})
+}
+
+// canonicalBundle writes a bundle in its one spelling.
+func canonicalBundle(p *bundlepb.Bundle) ([]byte, error) {
+	b, err := protojson.Marshal(p)
 	if err != nil {
 		return nil, err
 	}
@@ -231,11 +312,15 @@ func (a *Authority) bundle(payload, sig, token []byte, entry *logpb.Transparency
 // carry no time of their own, so this is the only one. The policy is anyPolicy
 // (RFC 5280 section 4.2.1.4): the stamp promises nothing about its clock.
 func (a *Authority) stamp(sig []byte) ([]byte, error) {
+	now, err := a.clock()
+	if err != nil {
+		return nil, err
+	}
 	h := sha256.Sum256(sig)
 	ts := timestamp.Timestamp{
 		HashAlgorithm:     crypto.SHA256,
 		HashedMessage:     h[:],
-		Time:              a.now().UTC(),
+		Time:              now.UTC(),
 		Policy:            []int{2, 5, 29, 32, 0},
 		AddTSACertificate: true,
 	}

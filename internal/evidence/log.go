@@ -19,6 +19,8 @@ import (
 	"github.com/sigstore/sigstore/pkg/signature"
 	tlog "github.com/transparency-dev/formats/log"
 	"github.com/transparency-dev/tessera"
+	"github.com/transparency-dev/tessera/api"
+	"github.com/transparency-dev/tessera/api/layout"
 	"github.com/transparency-dev/tessera/client"
 	"github.com/transparency-dev/tessera/storage/posix"
 	"golang.org/x/mod/sumdb/note"
@@ -97,9 +99,19 @@ func openTileLog(ctx context.Context, dir string, key crypto.Signer) (_ *tileLog
 	if _, l.id, err = rekornote.KeyHash(l.origin, key.Public()); err != nil {
 		return nil, fmt.Errorf("log id: %w", err)
 	}
-	// A log of another key must not be continued under this one.
-	if _, _, err := readCheckpoint(dir, l.verifier); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := sweep(dir); err != nil && !fault.Is(err, fault.Corrupt) {
 		return nil, err
+	}
+	if err := checkState(ctx, dir, l.verifier); err != nil {
+		return nil, err
+	}
+	// The library publishes nothing while the checkpoint's file is from the future,
+	// as it may be after a clock was set back.
+	name, now := filepath.Join(dir, checkpointFile), time.Now()
+	if fi, err := os.Stat(name); err == nil && fi.ModTime().After(now) {
+		if err := os.Chtimes(name, now, now); err != nil {
+			return nil, fmt.Errorf("open log: %w", err)
+		}
 	}
 	s, err := signature.LoadSigner(key, crypto.SHA256)
 	if err != nil {
@@ -126,7 +138,8 @@ func openTileLog(ctx context.Context, dir string, key crypto.Signer) (_ *tileLog
 		WithCheckpointSigner(ns).
 		WithBatching(batchSize, batchAge).
 		WithCheckpointInterval(checkpointInterval).
-		WithCheckpointRepublishInterval(0))
+		WithCheckpointRepublishInterval(0).
+		WithGarbageCollectionInterval(0))
 	if err != nil {
 		return nil, fmt.Errorf("open log in %s: %w", dir, err)
 	}
@@ -158,9 +171,39 @@ func (l *tileLog) Close() error {
 	return nil
 }
 
-// Append enters all entries, waits for one signed checkpoint that covers them,
-// and returns each with its inclusion proof, in order.
-func (l *tileLog) Append(ctx context.Context, entries [][]byte) ([]*logpb.TransparencyLogEntry, error) {
+// find gives the index of each entry that the log has already, from index from on.
+func (l *tileLog) find(ctx context.Context, entries [][]byte, from uint64) (map[string]uint64, error) {
+	want := map[string]bool{}
+	for _, e := range entries {
+		want[string(e)] = true
+	}
+	size, err := l.reader.IntegratedSize(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("size of the log in %s: %w", l.dir, err)
+	}
+	have := map[string]uint64{}
+	for i := from / tileWidth; i*tileWidth < size; i++ {
+		raw, err := l.reader.ReadEntryBundle(ctx, i, layout.PartialTileSize(0, i, size))
+		if err != nil {
+			return nil, fmt.Errorf("entries of the log in %s: %w", l.dir, err)
+		}
+		var b api.EntryBundle
+		if err := b.UnmarshalText(raw); err != nil {
+			return nil, logDamage("the log in %s: %s is malformed (%v)", l.dir, layout.EntriesPath(i, 0), err)
+		}
+		for k, e := range b.Entries {
+			if _, twice := have[string(e)]; want[string(e)] && !twice && i*tileWidth+uint64(k) < size {
+				have[string(e)] = i*tileWidth + uint64(k)
+			}
+		}
+	}
+	return have, nil
+}
+
+// Append enters all entries but those that the log has (at the indexes in have),
+// waits for one signed checkpoint that covers them, and returns each with its
+// inclusion proof, in order.
+func (l *tileLog) Append(ctx context.Context, entries [][]byte, have map[string]uint64) ([]*logpb.TransparencyLogEntry, error) {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -176,12 +219,17 @@ func (l *tileLog) Append(ctx context.Context, entries [][]byte) ([]*logpb.Transp
 		part := entries[from:min(from+maxInFlight, len(entries))]
 		futures := make([]tessera.IndexFuture, len(part))
 		for i, e := range part {
-			futures[i] = l.app.Add(ctx, tessera.NewEntry(e))
+			if _, there := have[string(e)]; !there {
+				futures[i] = l.app.Add(ctx, tessera.NewEntry(e))
+			}
 		}
 		for i, f := range futures {
-			n, err := await(ctx, f)
-			if err != nil {
-				return nil, fmt.Errorf("sequence entry %d: %w", from+i, err)
+			n, there := have[string(part[i])]
+			if !there {
+				var err error
+				if n, err = await(ctx, f); err != nil {
+					return nil, fmt.Errorf("sequence entry %d: %w", from+i, err)
+				}
 			}
 			index[from+i] = n
 			last = max(last, n)
@@ -257,18 +305,31 @@ func (l *tileLog) awaitCheckpoint(ctx context.Context, index uint64) (*tlog.Chec
 // readCheckpoint reads the log's checkpoint and checks its signature. If there
 // is none the error is fs.ErrNotExist; if it does not verify, fault.Corrupt.
 func readCheckpoint(dir string, v note.Verifier) (*tlog.Checkpoint, []byte, error) {
-	raw, err := readFile(filepath.Join(dir, "checkpoint"), maxCheckpoint)
+	raw, err := readFile(filepath.Join(dir, checkpointFile), maxCheckpoint)
 	if err != nil {
 		return nil, nil, err
 	}
-	cp, _, _, err := tlog.ParseCheckpoint(raw, v.Name(), v)
+	cp, err := parseCheckpoint(raw, v)
 	if err != nil {
 		first, _, _ := bytes.Cut(raw, []byte("\n"))
 		return nil, nil, fault.Advise(fault.Corrupt,
-			"Keys and log belong together: restore both from the same backup.",
+			"Keys and log belong together: restore both from the same backup. If only the checkpoint was damaged, hallmark fsck --repair takes the newest one that a bundle holds.",
 			"checkpoint of the log in %s (origin %.80q) is not signed by %s: %w", dir, first, v.Name(), err)
 	}
 	return cp, raw, nil
+}
+
+// parseCheckpoint reads a checkpoint that v has to have signed, alone and in the
+// one spelling.
+func parseCheckpoint(raw []byte, v note.Verifier) (*tlog.Checkpoint, error) {
+	cp, rest, n, err := tlog.ParseCheckpoint(raw, v.Name(), v)
+	if err != nil {
+		return nil, err
+	}
+	if len(rest) > 0 || len(n.Sigs) != 1 || len(n.UnverifiedSigs) > 0 || string(cp.Marshal()) != n.Text {
+		return nil, errors.New("it says or is signed by more than it should be")
+	}
+	return cp, strictNote(string(raw))
 }
 
 func noteVerifier(origin string, pub crypto.PublicKey) (note.Verifier, error) {

@@ -92,6 +92,9 @@ type Verified struct {
 	TreeSize      uint64          // of the log, under the checkpoint in the bundle
 	RootHash      []byte          // of the log at that size
 	Time          time.Time       // of the time stamp; says what the stamp's clock said, no more
+	Checkpoint    string          // of the log, as it is in the bundle
+	Entry         []byte          // the log's entry
+	DSSE          []byte          // the bare envelope of the same statement and signature
 }
 
 // BuilderID is builder.id of a provenance statement; empty for any other.
@@ -227,7 +230,19 @@ func (v *Verifier) Verify(bundleJSON []byte, artifact digest.Digest, predicateTy
 	if _, err := v.full.Verify(b, verify.NewPolicy(verify.WithArtifactDigest("sha256", raw), verify.WithKey())); err != nil {
 		return nil, fault.New(fault.Unverified, "bundle: %w", err)
 	}
-	return out, nil
+	// One thing said in two ways would be two files with one meaning: only the
+	// spelling that we write is accepted (RFC 8785).
+	again, err := canonicalBundle(b.Bundle)
+	if err != nil {
+		return nil, fault.New(fault.Unverified, "bundle: %w", err)
+	}
+	if !bytes.Equal(again, bundleJSON) {
+		return nil, fault.New(fault.Unverified, "bundle: it is not spelled as it was written (canonical JSON without unknown fields)")
+	}
+	out.Checkpoint = b.VerificationMaterial.TlogEntries[0].GetInclusionProof().GetCheckpoint().GetEnvelope()
+	out.Entry = b.VerificationMaterial.TlogEntries[0].GetCanonicalizedBody()
+	out.DSSE, err = bare(env.Payload, sig)
+	return out, err
 }
 
 // checkLog checks the log entry, its proof and its checkpoint, and that what

@@ -384,3 +384,13 @@ func (s *Store) EvidenceHistory(ctx context.Context, subject digest.Digest) ([]E
 func (s *Store) AllEvidence(ctx context.Context) ([]Evidence, error) {
 	return list[Evidence](ctx, s, "evidence", "id", "1 = 1")
 }
+
+// NewestEvidence is when the newest row of evidence was stored; zero if there is
+// none.
+func (s *Store) NewestEvidence(ctx context.Context) (time.Time, error) {
+	rows, err := list[Evidence](ctx, s, "evidence", "created DESC LIMIT 1", "log_index IS NOT NULL")
+	if err != nil || len(rows) == 0 {
+		return time.Time{}, err
+	}
+	return rows[0].Created, nil
+}
