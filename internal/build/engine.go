@@ -17,7 +17,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"sort"
 	"strconv"
 	"strings"
@@ -565,70 +564,6 @@ func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, o
 	}
 	rec.Outcome = record.Succeeded
 	return rec, nil, nil
-}
-
-// judge gives the failure that the way a build ended means; nil if it went well.
-func (e *Engine) judge(res *sandbox.Result, log []byte) *record.Failure {
-	lines := func() []string { return e.Language.Diagnose(log, res.Exit).Log }
-	if len(res.Network) > 0 {
-		var what []string
-		for i, a := range res.Network {
-			if i < 5 {
-				what = append(what, a.Kind+" "+a.Target)
-			}
-		}
-		f := &record.Failure{Class: record.FailNetwork, Log: lines(),
-			Message: "The build reached for the network: " + strings.Join(what, ", ") + ".",
-			Advice:  "A build has no network. What it wants to fetch must be declared as an input: as a build requirement, or inside the source."}
-		// Often it reached out for a program that it did not find.
-		if d := e.Language.Diagnose(log, res.Exit); d.Class == record.FailMissingTool {
-			f.Missing = d.Missing
-			f.Message = strings.TrimSuffix(d.Message, ".") + "; to get it, it reached for the network: " + strings.Join(what, ", ") + "."
-		}
-		return f
-	}
-	if res.Limit != "" {
-		return &record.Failure{Class: res.Limit, Log: lines(), Message: limitMessage(res.Limit, e.Limits),
-			Advice: "Raise the limit in the configuration if the package really needs more."}
-	}
-	if res.Exit != 0 || res.Signal != "" {
-		f := e.Language.Diagnose(log, res.Exit)
-		if res.Signal != "" {
-			f.Message = "The build was ended by signal " + res.Signal + "."
-		}
-		return f
-	}
-	if m := native.Find(log); m != nil {
-		return &record.Failure{Class: record.FailNative, Log: lines(),
-			Message: fmt.Sprintf("The build asks the compiler for code of the processor that it happens to run on (%s).", strings.TrimSpace(string(m))),
-			Advice:  "Build it for a named processor level; many packages have a setting for that."}
-	}
-	if res.Refused != "" {
-		return &record.Failure{Class: record.FailOutput, Message: res.Refused, Log: lines()}
-	}
-	return nil
-}
-
-// native is a compiler's option, as logs show it, that makes the result depend on
-// the builder's processor.
-var native = regexp.MustCompile(`(?m)(?:^|[\s'"])-m(?:arch|tune|cpu)=native\b`)
-
-func limitMessage(c record.FailureClass, l sandbox.Limits) string {
-	switch c {
-	case record.FailTimeout:
-		return fmt.Sprintf("The build did not end within %s.", l.Wall)
-	case record.FailMemory:
-		return fmt.Sprintf("The build wanted more than %d MiB of memory.", l.Memory>>20)
-	case record.FailProcesses:
-		return fmt.Sprintf("The build wanted more than %d processes.", l.Processes)
-	case record.FailDisk:
-		return fmt.Sprintf("The build wanted more than %d MiB of disk.", l.Disk>>20)
-	case record.FailLog:
-		return fmt.Sprintf("The build wrote more than %d MiB of log.", l.Log>>20)
-	case record.FailOutput:
-		return fmt.Sprintf("The build left more than %d MiB of output.", l.Output>>20)
-	}
-	return "The build ran into a limit (" + string(c) + ")."
 }
 
 func (e *Engine) keepLog(ctx context.Context, f *os.File) (digest.Digest, []byte, error) {

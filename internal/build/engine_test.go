@@ -369,7 +369,7 @@ func TestJudge(t *testing.T) {
 		}
 	}
 	many := sandbox.Result{Network: make([]record.Attempt, 100)}
-	if f := w.e.judge(&many, nil); strings.Count(f.Message, ",") != 4 {
+	if f := w.e.judge(&many, nil); strings.Count(f.Message, ",") != 5 {
 		t.Errorf("of many attempts: %s", f.Message)
 	}
 }
