@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode"
+
+	"golang.org/x/term"
+
+	"hallmark/internal/app"
+	"hallmark/internal/fault"
+	"hallmark/internal/record"
+	"hallmark/internal/status"
+)
+
+// exportLog writes the whole log of a build.
+type exportLog struct {
+	What   string `arg:"" name:"ARTIFACT|STEP|BUILD" help:"A purl, sha256:… of a file or of a step, or a build's id."`
+	output `embed:""`
+}
+
+func (c *exportLog) Run(e *env) error {
+	a, r, err := e.report(false)
+	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Conflict) {
+		// No project here, or none that was solved: what is stored is enough.
+		r = nil
+		a, err = e.open(false)
+	}
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	l, text, err := a.Log(e.ctx, r, c.What)
+	if err != nil {
+		return err
+	}
+	if e.global.JSON {
+		return e.print(l, nil)
+	}
+	if c.Output == "" || c.Output == "-" {
+		fmt.Fprintf(e.err, "%s build %s of %s: %s; log %s\n", l.Purpose, l.Build, l.PURL, l.Outcome, l.Log)
+		if f, ok := e.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+			text = []byte(harmless(string(text)))
+		}
+	}
+	return c.write(e, text)
+}
+
+// harmless takes out of a text what a terminal would obey and what would turn
+// the direction of its lines.
+func harmless(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' {
+			return r
+		}
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
+			return '·'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "·"))
+}
+
+// printFailure shows what a failed build says: the lines of its log that matter,
+// what it reached for is in its sentence, and what to do next. name finds the
+// whole log.
+func printFailure(w io.Writer, in string, f record.Failure, name string) {
+	if len(f.Log) > 0 {
+		fmt.Fprintf(w, "%sfrom its log:\n", in)
+		for _, l := range f.Log {
+			fmt.Fprintf(w, "%s  | %s\n", in, harmless(l))
+		}
+	}
+	if f.Advice != "" {
+		fmt.Fprintf(w, "%snext: %s\n", in, harmless(f.Advice))
+	}
+	if name != "" {
+		fmt.Fprintf(w, "%swhole log: hallmark export log %s\n", in, name)
+	}
+}
+
+// printHop shows one place on the way to what is missing.
+func printHop(w io.Writer, in string, h status.Hop) {
+	via := ""
+	if h.Via != "" {
+		via = h.Via + " "
+	}
+	fmt.Fprintf(w, "%s%s%s: %s\n", in, via, h.Artifact, h.Class)
+	for _, x := range h.Reasons {
+		fmt.Fprintf(w, "%s  %s: %s\n", in, x.Code, harmless(x.Message))
+	}
+	if f := h.Failure; f != nil {
+		name := ""
+		if f.WholeLog != "" {
+			name = "sha256:" + f.Step.Short()
+		}
+		printFailure(w, in+"  ", f.Failure, name)
+	}
+}
+
+// printBuilt shows one package of a build without a project.
+func printBuilt(w io.Writer, r app.BuiltRow) {
+	fmt.Fprintf(w, "%-10s %s %s\n", r.Status, r.PURL, r.File)
+	if r.Message != "" {
+		fmt.Fprintf(w, "           %s\n", harmless(r.Message))
+	}
+	if r.Failure != nil && r.Asked {
+		printFailure(w, "           ", *r.Failure, string(r.PURL))
+	}
+}
