@@ -112,31 +112,6 @@ func (e *env) change(f func(*app.App) (digest.Digest, project.Commit, error)) er
 	})
 }
 
-type buildsCmd struct {
-	Retry bool `help:"Run again what failed before."`
-	Jobs  int  `short:"j" help:"Builds at a time; default: one for each processor." placeholder:"N"`
-}
-
-func (c *buildsCmd) Run(e *env) error {
-	a, err := e.open(true, func(cfg *app.Config) { cfg.Retry, cfg.Workers = c.Retry, c.Jobs })
-	if err != nil {
-		return err
-	}
-	defer a.Close()
-	id, _, err := a.Sync(e.ctx, e.global.Dir)
-	if err != nil {
-		return err
-	}
-	r, err := a.Builds(e.ctx, id)
-	if err != nil {
-		return err
-	}
-	if err := a.SaveLock(e.global.Dir, r); err != nil {
-		return err
-	}
-	return e.show(r.Document)
-}
-
 func (e *env) show(d status.Document) error {
 	return e.print(d, func(w io.Writer) error {
 		width, color := e.width()
@@ -200,11 +175,11 @@ func (e *env) report(writer bool, more ...func(*app.Config)) (*app.App, *app.Rep
 type buildCmd struct {
 	What   string   `arg:"" name:"PURL" help:"A package: pkg:pypi/NAME@VERSION, or a requirement."`
 	AtTime timeFlag `name:"at-time" help:"Catalog time." default:"now" placeholder:"TIME"`
-	Retry  bool     `help:"Run again what failed before."`
+	buildFlags
 }
 
 func (c *buildCmd) Run(e *env) error {
-	a, err := e.open(true, func(cfg *app.Config) { cfg.Retry = c.Retry })
+	a, err := e.open(true, c.set)
 	if err != nil {
 		return err
 	}
@@ -237,6 +212,7 @@ func (c *buildCmd) Run(e *env) error {
 type rebuildCmd struct {
 	Artifact string `arg:"" name:"ARTIFACT" help:"sha256:… (8 or more hex digits) or a purl."`
 	Plan     string `help:"Rerun a step of this plan, in an empty data directory too." type:"existingfile" placeholder:"FILE"`
+	timelineFlag
 }
 
 func (c *rebuildCmd) Run(e *env) error {
@@ -246,7 +222,7 @@ func (c *rebuildCmd) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		a, err := e.open(true)
+		a, err := e.open(true, c.set)
 		if err != nil {
 			return err
 		}
@@ -255,7 +231,7 @@ func (c *rebuildCmd) Run(e *env) error {
 			return err
 		}
 	} else {
-		a, r, err := e.report(true)
+		a, r, err := e.report(true, c.set)
 		if err != nil {
 			return err
 		}

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
@@ -102,89 +100,6 @@ func (e *env) width() (width int, color bool) {
 		w = 80
 	}
 	return w, os.Getenv("NO_COLOR") == ""
-}
-
-// progress shows long work: one line that changes on a terminal, plain lines
-// elsewhere.
-type progress struct {
-	w    io.Writer
-	tty  bool
-	cols int
-
-	mu    sync.Mutex // guards what follows
-	stage string
-	began time.Time
-	shown bool      // a changing line is on the screen
-	last  time.Time // when a plain line was written
-	done  int
-}
-
-func newProgress(w io.Writer) *progress {
-	p := &progress{w: w, cols: 80, began: time.Now()}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		p.tty = true
-		if c, _, err := term.GetSize(int(f.Fd())); err == nil && c > 20 {
-			p.cols = c
-		}
-	}
-	return p
-}
-
-// Stage is app.Progress's.
-func (p *progress) Stage(name string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.stage != name {
-		p.stage, p.began, p.done = name, time.Now(), 0
-	}
-}
-
-// Step is app.Progress's.
-func (p *progress) Step(done, total int, what string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	line := p.stage
-	if total > 0 {
-		line += fmt.Sprintf(" %d/%d", done, total)
-	}
-	line += " " + what + fmt.Sprintf(" (%s)", time.Since(p.began).Round(time.Second))
-	if p.tty {
-		if r := []rune(line); len(r) > p.cols-1 {
-			line = string(r[:p.cols-1])
-		}
-		fmt.Fprintf(p.w, "\r\x1b[2K%s", line)
-		p.shown = true
-		return
-	}
-	// Plain lines: what was finished, one a second where there are many, and a sign
-	// of life every few seconds.
-	since := time.Since(p.last)
-	few := total <= 60 || done == total || since > time.Second
-	if total > 0 && done > p.done && few || since > 5*time.Second {
-		p.done, p.last = max(done, p.done), time.Now()
-		fmt.Fprintln(p.w, line)
-	}
-}
-
-// Note is app.Progress's.
-func (p *progress) Note(text string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.clear()
-	fmt.Fprintln(p.w, text)
-}
-
-func (p *progress) clear() {
-	if p.shown {
-		fmt.Fprint(p.w, "\r\x1b[2K")
-		p.shown = false
-	}
-}
-
-func (p *progress) end() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.clear()
 }
 
 // versionText says which build of Hallmark this is.

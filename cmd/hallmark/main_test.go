@@ -79,16 +79,3 @@ func TestExitCodes(t *testing.T) {
 		}
 	}
 }
-
-func TestProgressOnPlainOutput(t *testing.T) {
-	var b bytes.Buffer
-	p := newProgress(&b)
-	p.Stage("build")
-	p.Step(1, 2, "a")
-	p.Step(1, 2, "a again")
-	p.Note("note")
-	p.end()
-	if got := b.String(); strings.Count(got, "\n") != 2 || !strings.HasPrefix(got, "build 1/2 a (0s)\n") || strings.ContainsAny(got, "\r\x1b") {
-		t.Errorf("%q", got)
-	}
-}

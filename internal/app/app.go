@@ -30,6 +30,7 @@ import (
 	"hallmark/internal/plan"
 	"hallmark/internal/sandbox"
 	"hallmark/internal/store"
+	"hallmark/internal/timeline"
 	"hallmark/seed"
 )
 
@@ -48,26 +49,12 @@ type Config struct {
 	Workers int
 	// Retry runs again what failed before.
 	Retry bool
+	// Timeline is a file to which a trace of what ran when is written at the end;
+	// empty: none.
+	Timeline string
 	// Progress is told what goes on; may be nil.
 	Progress Progress
 }
-
-// Progress is told what goes on during long work. Its methods are called from
-// several goroutines.
-type Progress interface {
-	// Stage begins a stage of the work, such as "solve" or "build".
-	Stage(name string)
-	// Step says how far a stage is; total 0 if that is not known.
-	Step(done, total int, what string)
-	// Note says something that stays to be read.
-	Note(text string)
-}
-
-type silent struct{}
-
-func (silent) Stage(string)          {}
-func (silent) Step(int, int, string) {}
-func (silent) Note(string)           {}
 
 // App is an open data directory.
 type App struct {
@@ -82,6 +69,7 @@ type App struct {
 	pin      debian.Pin
 	pinID    digest.Digest
 	progress Progress
+	trace    *timeline.Recorder // nil: not asked for
 	settings settings
 
 	authority *evidence.Authority // opened when something is signed
@@ -127,6 +115,9 @@ func Open(ctx context.Context, cfg Config, writer bool) (*App, error) {
 		return nil, err
 	}
 	if err := a.settle(); err != nil {
+		return nil, err
+	}
+	if err := a.openTimeline(); err != nil {
 		return nil, err
 	}
 	if a.runner, err = sandbox.Open(sandbox.Config{Runtime: cfg.Runtime, StateDir: a.stateDir()}); err != nil {
@@ -274,9 +265,9 @@ func (a *App) path(parts ...string) string {
 	return filepath.Join(append([]string{a.dir}, parts...)...)
 }
 
-// Close lets go of everything.
+// Close lets go of everything, and writes the timeline if there is one.
 func (a *App) Close() error {
-	var err error
+	err := a.closeTimeline()
 	if a.authority != nil {
 		err = errors.Join(err, a.authority.Close())
 	}
@@ -349,7 +340,7 @@ func (a *App) Engine() (*build.Engine, error) {
 		Blobs: a.Blobs, Records: records{a}, Runner: a.runner, Language: pypi.Language{},
 		Builder: a.BuilderID(), Platform: a.Platform(), Limits: sandbox.DefaultLimits(),
 		Workers: a.workers(), Faketime: faketimePath, Tmp: a.path("tmp"), Seed: a.unpackSeed, Retry: a.cfg.Retry,
-		Progress: func(ev build.Event) { a.event(ev) },
+		Progress: a.event, Watch: a.progress.Work, Timeline: a.trace, History: a.times,
 	}
 	if err := e.Open(a.path("layers")); err != nil {
 		return nil, err
@@ -368,16 +359,3 @@ func (a *App) workers() int {
 
 // faketimePath is where Debian's libfaketime is in the seed's tree.
 const faketimePath = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
-
-func (a *App) event(ev build.Event) {
-	name := strings.TrimPrefix(ev.Name, "pkg:pypi/")
-	switch ev.State {
-	case "started":
-		a.progress.Step(ev.Done, ev.Total, ev.Phase+" "+name)
-	case "failed", "could-not-build", "different", "blocked":
-		a.progress.Note(fmt.Sprintf("%s %s: %s", ev.Phase, name, ev.State))
-		fallthrough
-	default:
-		a.progress.Step(ev.Done, ev.Total, ev.Phase+" "+name+" "+ev.State)
-	}
-}

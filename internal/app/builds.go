@@ -169,7 +169,6 @@ type BuiltRow struct {
 	Digest  digest.Digest     `json:"digest,omitempty"`
 	Outcome record.Comparison `json:"rebuild,omitempty"`
 	Message string            `json:"message,omitempty"` // why not
-	Failure *record.Failure   `json:"failure,omitempty"` // of the build that failed, or of the query before it
 }
 
 // BuildOne plans one requirement as of a time and builds it with its closure,
@@ -195,9 +194,6 @@ func (a *App) BuildOne(ctx context.Context, dir, requirement string, at time.Tim
 		for _, u := range s.Plan.Unplanned {
 			if u.PURL == art.PURL {
 				row.Message, row.Status = u.Message, string(status.Blocked)
-				if row.Failure, err = a.queryFailure(ctx, u.Query); err != nil {
-					return nil, err
-				}
 			}
 		}
 		if art.Step != "" {
@@ -222,7 +218,7 @@ func (a *App) builtRow(ctx context.Context, step digest.Digest, row *BuiltRow) e
 			row.File, row.Digest = f.Output.File, f.Output.Digest
 		}
 		if f.Failure != nil {
-			row.Message, row.Failure = f.Failure.Message, f.Failure
+			row.Message = f.Failure.Message
 		}
 	}
 	results, err := (records{a}).Rebuilds(ctx, step)
@@ -230,16 +226,4 @@ func (a *App) builtRow(ctx context.Context, step digest.Digest, row *BuiltRow) e
 		row.Outcome = results[len(results)-1].Outcome
 	}
 	return err
-}
-
-// queryFailure gives why a query step failed; nil if it did not, or there is none.
-func (a *App) queryFailure(ctx context.Context, step digest.Digest) (*record.Failure, error) {
-	if step == "" {
-		return nil, nil
-	}
-	builds, err := (records{a}).Builds(ctx, step)
-	if err != nil || len(builds) == 0 {
-		return nil, err
-	}
-	return builds[len(builds)-1].Failure, nil
 }

@@ -237,7 +237,7 @@ func TestInterrupted(t *testing.T) {
 		return err
 	}
 	var exit *exec.ExitError
-	if err := stop(syscall.SIGTERM, "build 2/6"); !errors.As(err, &exit) || exit.ExitCode() != failed {
+	if err := stop(syscall.SIGTERM, "build 2/12"); !errors.As(err, &exit) || exit.ExitCode() != failed {
 		t.Errorf("asked to stop, builds ended with %v, want exit code %d", err, failed)
 	}
 	q.run(t, done, "fsck")
