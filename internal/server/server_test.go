@@ -311,6 +311,11 @@ func TestPagesAreWholeHTML(t *testing.T) {
 		p.Document.Artifacts[0].File = &name
 		builder := "javascript:alert(1)//"
 		p.Document.Artifacts[2].Builder = &builder
+		for i := range p.Document.Artifacts {
+			if f := p.Document.Artifacts[i].Failure; f != nil {
+				f.Log, f.Advice = []string{evil}, evil
+			}
+		}
 		return p, nil
 	}
 	ts := serve(t, f)
@@ -345,6 +350,19 @@ func TestPagesAreWholeHTML(t *testing.T) {
 		}
 		if strings.Contains(body, "ZgotmplZ") {
 			t.Errorf("%s: a template wrote into a place that it must not", path)
+		}
+	}
+}
+
+// TestFailureIsReadable: a row shows the lines of the log that matter, what to do
+// next, and where the rest is.
+func TestFailureIsReadable(t *testing.T) {
+	f := sample(t)
+	step := rowOf(t, f, "pydantic-core").Failure.Step
+	_, body := ask(t, serve(t, f), "GET", "/acme/web")
+	for _, want := range []string{"<pre tabindex=\"0\"><code>error: no cargo", "Do without Rust.", "hallmark export log sha256:" + step.Short()} {
+		if strings.Count(body, want) != 1 {
+			t.Errorf("the page has %d times %q", strings.Count(body, want), want)
 		}
 	}
 }

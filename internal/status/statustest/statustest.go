@@ -71,7 +71,8 @@ func FailedBuild(message string) status.StepBuild {
 	return status.StepBuild{Trusted: true, Verified: true, Operator: "key", Build: record.Build{
 		Schema: record.BuildSchema, ID: "failed", Purpose: record.First, Builder: Builder, Outcome: record.Failed, Facts: Facts(),
 		Inputs:  []record.Input{},
-		Failure: &record.Failure{Class: record.FailMissingTool, Message: message, Missing: "cargo", Log: []string{"error: no cargo"}}}}
+		Failure: &record.Failure{Class: record.FailMissingTool, Message: message, Missing: "cargo", Log: []string{"error: no cargo"}, Advice: "Do without Rust."},
+		Log:     digest.FromBytes([]byte("error: no cargo\n"))}}
 }
 
 // Edit changes what is known of the step that builds a package.
