@@ -216,10 +216,14 @@ func (m *Marker) eval(vars map[string]string) bool {
 		return m.left.eval(vars) || m.right.eval(vars)
 	}
 	l, r := m.lhs.value(vars), m.rhs.value(vars)
-	if m.lhs.variable && m.lhs.text == "extra" || m.rhs.variable && m.rhs.text == "extra" {
+	variable := m.lhs
+	if !variable.variable {
+		variable = m.rhs
+	}
+	if variable.text == "extra" {
 		l, r = NormalizeName(l), NormalizeName(r) // PEP 685
 	}
-	return compareMarker(l, m.op, r)
+	return compareMarker(variable.text, l, m.op, r)
 }
 
 func (o operand) value(vars map[string]string) string {
@@ -229,36 +233,38 @@ func (o operand) value(vars map[string]string) string {
 	return o.text
 }
 
-// compareMarker compares as versions where the right side is one, else as texts.
-func compareMarker(l, op, r string) bool {
+// versionVariables are those whose values may be versions; all others are texts
+// (dependency specifiers specification, "Environment markers").
+var versionVariables = map[string]bool{
+	"python_version": true, "python_full_version": true, "implementation_version": true,
+	"platform_release": true, "platform_version": true,
+}
+
+// compareMarker compares the values of versionVariables as versions where both
+// sides are such, and texts in all other cases: no text is before another, and
+// "<=", ">=", "~=" and "===" of texts ask whether they are equal ("Marker
+// comparisons", as clarified in 2026; PEP 508 itself left it to Python).
+func compareMarker(variable, l, op, r string) bool {
 	switch op {
 	case "in":
 		return strings.Contains(r, l)
 	case "not in":
 		return !strings.Contains(r, l)
 	}
-	if s, err := parseSpecifier(op+r, false); err == nil {
-		v, err := ParseVersion(l)
-		if err != nil {
-			return op == "===" && strings.EqualFold(l, r)
+	if versionVariables[variable] {
+		if s, err := parseSpecifier(op+r, false); err == nil {
+			if v, err := ParseVersion(l); err == nil {
+				return s.Contains(v)
+			}
 		}
-		return s.Contains(v)
 	}
 	switch op {
-	case "==", "===":
-		return l == r
+	case "<", ">":
+		return false
 	case "!=":
 		return l != r
-	case "<":
-		return l < r
-	case "<=":
-		return l <= r
-	case ">":
-		return l > r
-	case ">=":
-		return l >= r
 	}
-	return false // "~=" has no meaning for texts
+	return l == r
 }
 
 // String is the marker in one spelling.

@@ -89,12 +89,18 @@ func metadataFields(b []byte) ([][2]string, error) {
 	b = bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))
 	var out [][2]string
 	for read := 0; len(b) > 0; {
-		line, rest, _ := bytes.Cut(b, []byte("\n"))
+		// A line ends as it does for Python's reader: LF, CR, or both.
+		line, rest := b, []byte(nil)
+		if i := bytes.IndexAny(b, "\r\n"); i >= 0 {
+			line, rest = b[:i], b[i+1:]
+			if b[i] == '\r' && len(rest) > 0 && rest[0] == '\n' {
+				rest = rest[1:]
+			}
+		}
 		if read += len(line) + 1; read > maxHeaderBytes {
 			return nil, fault.New(fault.Hostile, "core metadata: headers of more than %d bytes", maxHeaderBytes)
 		}
 		b = rest
-		line = bytes.TrimSuffix(line, []byte("\r"))
 		if len(line) == 0 {
 			break
 		}

@@ -63,7 +63,11 @@ type WheelName struct {
 	Tags    []Tag   // the compressed tag set, spread out (PEP 425)
 }
 
-var buildTag = regexp.MustCompile(`^[0-9][A-Za-z0-9_.]*$`)
+var (
+	buildTag  = regexp.MustCompile(`^[0-9][A-Za-z0-9_.]*$`)
+	pythonTag = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`) // PEP 425: an abbreviation and digits
+	tagPart   = regexp.MustCompile(`^[A-Za-z0-9_]+$`)          // PEP 425: what else is in a tag becomes "_"
+)
 
 // maxWheelTags limits what a compressed tag set may spread out to.
 const maxWheelTags = 512
@@ -107,8 +111,8 @@ func ParseWheelName(file string) (WheelName, error) {
 	for _, p := range py {
 		for _, a := range abi {
 			for _, l := range plat {
-				if p == "" || a == "" || l == "" {
-					return bad("empty tag")
+				if !pythonTag.MatchString(p) || !tagPart.MatchString(a) || !tagPart.MatchString(l) {
+					return bad("a tag is empty or has characters that none has")
 				}
 				w.Tags = append(w.Tags, Tag{strings.ToLower(p), strings.ToLower(a), strings.ToLower(l)})
 			}

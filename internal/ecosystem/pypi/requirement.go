@@ -78,6 +78,14 @@ func parseRequirement(text string, legacy bool) (Requirement, error) {
 			return bad(fault.Hostile, "no ) behind the versions")
 		}
 	}
+	if !legacy && spec != "" {
+		clauses := strings.Split(spec, ",")
+		for i, c := range clauses { // the last may be missing, no other
+			if strings.TrimSpace(c) == "" && (i == 0 || i < len(clauses)-1) {
+				return bad(fault.Hostile, "a comma without a version in front of it")
+			}
+		}
+	}
 	var err error
 	if r.Specifiers, err = parseSpecifiers(spec, legacy); err != nil {
 		return bad(fault.Hostile, err.Error())

@@ -145,15 +145,23 @@ func (s Specifier) Contains(v Version) bool {
 	case "~=":
 		return v.public().Compare(s.version) >= 0 && hasPrefix(v, s.version.epoch, s.version.release[:len(s.version.release)-1])
 	case "<":
-		// "The exclusive ordered comparison <V must not allow a pre-release of
-		// the specified version unless the specified version is itself one."
-		return v.Compare(s.version) < 0 &&
-			(s.version.IsPrerelease() || !v.IsPrerelease() || v.compareBase(s.version) != 0)
+		// "The exclusive ordered comparison <V MUST NOT allow a pre-release of
+		// the specified version unless the specified version is itself a
+		// pre-release." The first of V's pre-releases is V.dev0.
+		first := s.version
+		if !first.IsPrerelease() {
+			first.dev = "0"
+		}
+		return v.Compare(first) < 0
 	case ">":
-		// Likewise for post-releases, and local versions never match.
-		return v.Compare(s.version) > 0 &&
-			(s.version.IsPostrelease() || !v.IsPostrelease() || v.compareBase(s.version) != 0) &&
-			(v.local == nil || v.compareBase(s.version) != 0)
+		// Likewise for post-releases of V, and for local versions of V. 2.post1
+		// is a post-release of 2, not of 2a1.
+		if v.public().Compare(s.version) <= 0 {
+			return false
+		}
+		w := s.version
+		return w.IsPostrelease() || w.dev != "" || !v.IsPostrelease() ||
+			v.compareBase(w) != 0 || v.pre != w.pre || v.preNum != w.preNum
 	}
 	return false
 }
