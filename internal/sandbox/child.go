@@ -129,6 +129,9 @@ func supervisor(j job) (*Result, error) {
 	if err := attachLayers(layers, dir+"/l", ids); err != nil {
 		return nil, err
 	}
+	if err := ownDevices(dir); err != nil {
+		return nil, err
+	}
 	if err := mountOverlay(dir, len(layers), j.Rootless); err != nil {
 		return nil, err
 	}
