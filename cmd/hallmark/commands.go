@@ -30,7 +30,7 @@ type cli struct {
 	Rebuild   rebuildCmd   `cmd:"" help:"Rerun an artifact's step and compare."`
 	Verify    verifyCmd    `cmd:"" help:"Check digests, signatures, log, policy and closure."`
 	Why       whyCmd       `cmd:"" help:"Say why an artifact is in its class."`
-	Export    exportCmd    `cmd:"" help:"Write evidence, plan or trusted root."`
+	Export    exportCmd    `cmd:"" help:"Write evidence, plan, log or trusted root."`
 	Seed      seedCmd      `cmd:"" help:"Show the pinned binaries that the first build starts from."`
 	Serve     serveCmd     `cmd:"" help:"Serve pages, API, registry, evidence and log."`
 	Fsck      fsckCmd      `cmd:"" help:"Check database, blobs and log against one another."`
@@ -191,10 +191,7 @@ func (c *buildCmd) Run(e *env) error {
 	failed := ""
 	err = e.print(rows, func(w io.Writer) error {
 		for _, r := range rows {
-			fmt.Fprintf(w, "%-10s %s %s\n", r.Status, r.PURL, r.File)
-			if r.Message != "" {
-				fmt.Fprintf(w, "           %s\n", r.Message)
-			}
+			printBuilt(w, r)
 		}
 		return nil
 	})
@@ -366,15 +363,7 @@ func (c *whyCmd) Run(e *env) error {
 	}
 	return e.print(hops, func(w io.Writer) error {
 		for i, h := range hops {
-			in := strings.Repeat("  ", i)
-			via := ""
-			if h.Via != "" {
-				via = h.Via + " "
-			}
-			fmt.Fprintf(w, "%s%s%s: %s\n", in, via, h.Artifact, h.Class)
-			for _, x := range h.Reasons {
-				fmt.Fprintf(w, "%s  %s: %s\n", in, x.Code, x.Message)
-			}
+			printHop(w, strings.Repeat("  ", i), h)
 		}
 		if len(hops) == 1 && hops[0].Class == policy.Secure {
 			fmt.Fprintf(w, "  It meets every condition of %s, and so does everything in its closure.\n", r.Policy.URI)
@@ -386,6 +375,7 @@ func (c *whyCmd) Run(e *env) error {
 type exportCmd struct {
 	Evidence    exportEvidence    `cmd:"" help:"An artifact with all evidence about it."`
 	Plan        exportPlan        `cmd:"" help:"The project's plan."`
+	Log         exportLog         `cmd:"" help:"The whole log of a build."`
 	TrustedRoot exportTrustedRoot `cmd:"" name:"trusted-root" help:"The keys of log and time stamp, for stock verifiers."`
 }
 
