@@ -169,6 +169,7 @@ type BuiltRow struct {
 	Digest  digest.Digest     `json:"digest,omitempty"`
 	Outcome record.Comparison `json:"rebuild,omitempty"`
 	Message string            `json:"message,omitempty"` // why not
+	Failure *record.Failure   `json:"failure,omitempty"` // of the build that failed, or of the query before it
 }
 
 // BuildOne plans one requirement as of a time and builds it with its closure,
@@ -194,6 +195,9 @@ func (a *App) BuildOne(ctx context.Context, dir, requirement string, at time.Tim
 		for _, u := range s.Plan.Unplanned {
 			if u.PURL == art.PURL {
 				row.Message, row.Status = u.Message, string(status.Blocked)
+				if row.Failure, err = a.queryFailure(ctx, u.Query); err != nil {
+					return nil, err
+				}
 			}
 		}
 		if art.Step != "" {
@@ -218,7 +222,7 @@ func (a *App) builtRow(ctx context.Context, step digest.Digest, row *BuiltRow) e
 			row.File, row.Digest = f.Output.File, f.Output.Digest
 		}
 		if f.Failure != nil {
-			row.Message = f.Failure.Message
+			row.Message, row.Failure = f.Failure.Message, f.Failure
 		}
 	}
 	results, err := (records{a}).Rebuilds(ctx, step)
@@ -226,4 +230,16 @@ func (a *App) builtRow(ctx context.Context, step digest.Digest, row *BuiltRow) e
 		row.Outcome = results[len(results)-1].Outcome
 	}
 	return err
+}
+
+// queryFailure gives why a query step failed; nil if it did not, or there is none.
+func (a *App) queryFailure(ctx context.Context, step digest.Digest) (*record.Failure, error) {
+	if step == "" {
+		return nil, nil
+	}
+	builds, err := (records{a}).Builds(ctx, step)
+	if err != nil || len(builds) == 0 {
+		return nil, err
+	}
+	return builds[len(builds)-1].Failure, nil
 }
