@@ -49,6 +49,8 @@ type Config struct {
 	Workers int
 	// Retry runs again what failed before.
 	Retry bool
+	// Fresh verifies everything anew, whatever earlier commands have verified.
+	Fresh bool
 	// Timeline is a file to which a trace of what ran when is written at the end;
 	// empty: none.
 	Timeline string
@@ -77,6 +79,7 @@ type App struct {
 	client    *pypi.Client
 	fetching  singleflight.Group // downloads, by digest
 	fetched   downloads
+	memory    memory
 }
 
 // Open opens a data directory. There is one writer at a time; a second one gets

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -69,47 +70,54 @@ func (a *App) sign(ctx context.Context, ps []pending) error {
 // attestBuilds signs a provenance for each final build that has none, and a
 // statement for each rebuild that has none.
 func (a *App) attestBuilds(ctx context.Context, s *Solved) error {
-	check, err := a.checker()
+	_, _, err := a.attested(ctx, s)
+	return err
+}
+
+// attested is attestBuilds, and gives what is stored then with the checker that
+// verified it.
+func (a *App) attested(ctx context.Context, s *Solved) (*gathered, *checker, error) {
+	check, err := a.checker(a.cfg.Fresh)
 	if err != nil {
+		return nil, nil, err
+	}
+	g, err := a.gather(ctx, s.Plan.Steps)
+	if err != nil {
+		return nil, nil, err
+	}
+	more := make([][]pending, len(s.Plan.Steps))
+	err = each(ctx, len(more), func(_ context.Context, i int) (err error) {
+		more[i], err = a.unsigned(g, s, s.Plan.Steps[i], check)
 		return err
+	})
+	if err != nil {
+		return nil, nil, err
 	}
-	var ps []pending
-	for _, st := range s.Plan.Steps {
-		more, err := a.unsigned(ctx, s, st, check)
-		if err != nil {
-			return err
-		}
-		ps = append(ps, more...)
-	}
+	ps := slices.Concat(more...)
 	a.progress.Step(0, len(ps), "signing")
-	return a.sign(ctx, ps)
+	if len(ps) == 0 {
+		return g, check, nil
+	}
+	if err := a.sign(ctx, ps); err != nil {
+		return nil, nil, err
+	}
+	return g, check, a.gatherEvidence(ctx, g)
 }
 
 // unsigned gives what is still to be signed about a step.
-func (a *App) unsigned(ctx context.Context, s *Solved, st plan.Step, check *checker) ([]pending, error) {
-	builds, err := records{a}.Builds(ctx, st.ID)
-	if err != nil {
-		return nil, err
-	}
+func (a *App) unsigned(g *gathered, s *Solved, st plan.Step, check *checker) ([]pending, error) {
 	src, _ := s.Plan.SourceOf(st.Source())
 	var ps []pending
 	var counted []record.Build
-	for _, b := range builds {
+	for _, b := range g.builds[st.ID] {
 		if b.Purpose != record.First && b.Purpose != record.Rebuild {
 			continue
 		}
-		counted = append(counted, b)
-		if b.Outcome != record.Succeeded || !a.trusts(b.Builder) {
+		counted = append(counted, b.Build)
+		if b.Outcome != record.Succeeded || !a.trusts(b.Builder) || check.signedBuild(g.evidence[b.Output.Digest], st, src, b) {
 			continue
 		}
-		ok, err := a.verifiedBuild(ctx, st, src, b, check)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			continue
-		}
-		p, err := evidence.Provenance(evidence.ProvenanceInput{Plan: s.ID, Step: st, Source: src, Build: b, Seed: a.seedInputs()})
+		p, err := evidence.Provenance(evidence.ProvenanceInput{Plan: s.ID, Step: st, Source: src, Build: b.Build, Seed: check.seed})
 		if err != nil {
 			return nil, err
 		}
@@ -119,9 +127,9 @@ func (a *App) unsigned(ctx context.Context, s *Solved, st plan.Step, check *chec
 		}
 		ps = append(ps, pending{st: p, name: name, step: st.ID})
 	}
-	results, err := records{a}.Rebuilds(ctx, st.ID)
-	if err != nil || len(results) == 0 {
-		return ps, err
+	results := g.rebuilds[st.ID]
+	if len(results) == 0 {
+		return ps, nil
 	}
 	last := results[len(results)-1]
 	subject := evidence.Subject{Digest: last.FirstDigest}
@@ -130,7 +138,7 @@ func (a *App) unsigned(ctx context.Context, s *Solved, st plan.Step, check *chec
 			subject.Name = b.Output.File
 		}
 	}
-	if signed, err := a.signedRebuild(ctx, last, check); err != nil || signed {
+	if signed, err := check.signedRebuild(g.evidence[last.FirstDigest], last); err != nil || signed {
 		return ps, err
 	}
 	r, err := evidence.Rebuild(subject, results, counted)
@@ -140,37 +148,34 @@ func (a *App) unsigned(ctx context.Context, s *Solved, st plan.Step, check *chec
 	return append(ps, pending{st: r, name: rebuildFile, step: st.ID}), nil
 }
 
-// signedRebuild tells whether the newest rebuild result is signed as it is
-// stored.
-func (a *App) signedRebuild(ctx context.Context, last record.RebuildResult, check *checker) (bool, error) {
-	want, err := evidence.ResultDigest(last)
-	if err != nil {
-		return false, err
-	}
-	rows, err := a.Store.EvidenceHistory(ctx, last.FirstDigest)
-	if err != nil {
-		return false, err
-	}
-	for i := len(rows) - 1; i >= 0; i-- {
-		if rows[i].PredicateType != evidence.TypeRebuild || rows[i].Step != last.Step {
-			continue
-		}
-		bundle, err := a.Blobs.ReadAll(rows[i].Blob, maxDocument)
-		if err != nil {
-			continue
-		}
-		v, err := check.v.Verify(bundle, last.FirstDigest, evidence.TypeRebuild)
-		if err != nil {
-			continue
-		}
-		var p struct {
-			Head digest.Digest `json:"head"`
-		}
-		if json.Unmarshal(v.Predicate, &p) == nil && p.Head == want {
-			return true, nil
+// about is one thing that a verdict is signed about.
+type about struct {
+	node    purl.PURL
+	subject evidence.Subject
+	step    digest.Digest
+}
+
+// abouts lists the files that verdicts are signed about: each artifact of the
+// project, and each thing that it was built with.
+func (r *Report) abouts() []about {
+	var out []about
+	add := func(x about) {
+		if _, ok := r.Verdicts[x.node]; ok && x.subject.Digest != "" {
+			out = append(out, x)
 		}
 	}
-	return false, nil
+	shown := map[digest.Digest]bool{}
+	for _, art := range r.Solved.Plan.Artifacts {
+		f := r.Input.Served[art.PURL]
+		add(about{art.PURL, evidence.Subject{Name: f.Name, Digest: f.Digest}, art.Step})
+		shown[art.Step] = true
+	}
+	for _, st := range r.Solved.Plan.Steps {
+		if f := firstOf(r.Input.Steps[st.ID]); f != nil && !shown[st.ID] {
+			add(about{st.PURL, evidence.Subject{Name: f.File, Digest: f.Digest}, st.ID})
+		}
+	}
+	return out
 }
 
 // attestVerdicts signs a verification summary for each artifact of the project
@@ -180,56 +185,54 @@ func (a *App) attestVerdicts(ctx context.Context, r *Report) error {
 	if err != nil {
 		return err
 	}
-	var ps []pending
-	add := func(node purl.PURL, subject evidence.Subject, step digest.Digest) error {
-		v, ok := r.Verdicts[node]
-		if !ok || subject.Digest == "" {
-			return nil
-		}
-		in := evidence.VSAInput{
-			Subject: subject, Resource: node, Verifier: auth.VerifierID(), Policy: r.Policy.URI, PolicyDigest: r.PolicyID,
-			Verdict: v, SLSALevel: evidence.LevelBuild1, Time: time.Now().UTC(),
-		}
-		if in.Evidence, err = a.refs(ctx, auth, subject.Digest, step); err != nil {
-			return err
-		}
-		in.Closure = levels(r, node)
-		st, err := evidence.VSA(in)
+	all := r.abouts()
+	subjects := make([]digest.Digest, len(all))
+	for i, x := range all {
+		subjects[i] = x.subject.Digest
+	}
+	slices.Sort(subjects)
+	rows, err := a.Store.EvidenceOf(ctx, slices.Compact(subjects))
+	if err != nil {
+		return err
+	}
+	closure := status.Closures(r.Solved.Plan)
+	now := time.Now().UTC()
+	ps := make([]*pending, len(all))
+	err = each(ctx, len(all), func(_ context.Context, i int) error {
+		x := all[i]
+		have := rows[x.subject.Digest]
+		st, err := evidence.VSA(evidence.VSAInput{
+			Subject: x.subject, Resource: x.node, Verifier: auth.VerifierID(), Policy: r.Policy.URI, PolicyDigest: r.PolicyID,
+			Verdict: r.Verdicts[x.node], SLSALevel: evidence.LevelBuild1, Time: now,
+			Evidence: refs(auth, have, x.subject.Digest, x.step), Closure: levels(r, closure(x.node)),
+		})
 		if err != nil {
 			return err
 		}
-		same, err := a.saysTheSame(ctx, st)
-		if err != nil || same {
-			return err
+		same, err := a.saysTheSame(have, st)
+		if err == nil && !same {
+			ps[i] = &pending{st: st, name: vsaFile, dsse: vsaDSSEFile, step: x.step}
 		}
-		ps = append(ps, pending{st: st, name: vsaFile, dsse: vsaDSSEFile, step: step})
-		return nil
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	shown := map[digest.Digest]bool{}
-	for _, art := range r.Solved.Plan.Artifacts {
-		f := r.Input.Served[art.PURL]
-		if err := add(art.PURL, evidence.Subject{Name: f.Name, Digest: f.Digest}, art.Step); err != nil {
-			return err
-		}
-		shown[art.Step] = true
-	}
-	for _, st := range r.Solved.Plan.Steps {
-		if out := firstOf(r.Input.Steps[st.ID]); out != nil && !shown[st.ID] {
-			if err := add(st.PURL, evidence.Subject{Name: out.File, Digest: out.Digest}, st.ID); err != nil {
-				return err
-			}
+	var unsigned []pending
+	for _, p := range ps {
+		if p != nil {
+			unsigned = append(unsigned, *p)
 		}
 	}
-	return a.sign(ctx, ps)
+	if err := a.sign(ctx, unsigned); err != nil {
+		return err
+	}
+	return a.saveMemory()
 }
 
-// refs names the evidence that a verdict was made from: the newest provenance
-// and the head of the rebuild series.
-func (a *App) refs(ctx context.Context, auth *evidence.Authority, subject, step digest.Digest) ([]evidence.EvidenceRef, error) {
-	rows, err := a.Store.EvidenceHistory(ctx, subject)
-	if err != nil {
-		return nil, err
-	}
+// refs names the evidence that a verdict was made from, of the rows about its
+// subject: the newest provenance and the head of the rebuild series.
+func refs(auth *evidence.Authority, rows []store.Evidence, subject, step digest.Digest) []evidence.EvidenceRef {
 	newest := map[string]store.Evidence{}
 	for _, row := range rows {
 		if row.Step == step && row.PredicateType != evidence.TypeVSA {
@@ -241,13 +244,13 @@ func (a *App) refs(ctx context.Context, auth *evidence.Authority, subject, step 
 		refs = append(refs, evidence.EvidenceRef{URI: auth.EvidenceURL(subject, name), Digest: row.Blob})
 	}
 	sort.Slice(refs, func(i, j int) bool { return refs[i].URI < refs[j].URI })
-	return refs, nil
+	return refs
 }
 
-// levels counts how many of an artifact's closure are at which level.
-func levels(r *Report, node purl.PURL) map[string]int {
+// levels counts how many of a closure are at which level.
+func levels(r *Report, closure []purl.PURL) map[string]int {
 	out := map[string]int{}
-	for _, d := range status.Closure(r.Solved.Plan, node) {
+	for _, d := range closure {
 		if r.Verdicts[d].Class == policy.Secure {
 			out[evidence.LevelSecure]++
 			out[evidence.LevelBuild1]++
@@ -258,18 +261,14 @@ func levels(r *Report, node purl.PURL) map[string]int {
 	return out
 }
 
-// saysTheSame tells whether the newest summary about a subject says what st says
-// but for its time.
-func (a *App) saysTheSame(ctx context.Context, st evidence.Statement) (bool, error) {
-	rows, err := a.Store.EvidenceHistory(ctx, st.Subject.Digest)
-	if err != nil {
-		return false, err
-	}
-	for i := len(rows) - 1; i >= 0; i-- {
-		if rows[i].Name != vsaFile {
+// saysTheSame tells whether the newest summary among the rows about a subject says
+// what st says but for its time.
+func (a *App) saysTheSame(rows []store.Evidence, st evidence.Statement) (bool, error) {
+	for _, row := range slices.Backward(rows) {
+		if row.Name != vsaFile {
 			continue
 		}
-		bundle, err := a.Blobs.ReadAll(rows[i].Blob, maxDocument)
+		bundle, err := a.Blobs.ReadAll(row.Blob, maxDocument)
 		if err != nil {
 			return false, nil
 		}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -136,28 +138,23 @@ func oneSentence(err error) string { return strings.Join(strings.Fields(err.Erro
 
 // VerifyArtifact checks one artifact: its bytes, the signatures about it, their
 // places in the log, the log itself, and that the policy calls it, and all of its
-// closure, secure.
+// closure, secure. Nothing that was verified before is believed.
 func (a *App) VerifyArtifact(ctx context.Context, r *Report, f Found) (*Verification, error) {
-	v := &Verification{OK: true}
-	if err := a.verifyLog(ctx, v); err != nil {
+	p, err := a.verifyPass(ctx, r)
+	if err != nil {
 		return nil, err
 	}
-	if err := a.verifyOne(ctx, r, f, v); err != nil {
-		return nil, err
-	}
-	v.add(f.PURL, "policy "+r.Policy.URI, secureError(r, f.PURL))
+	r = p.r
+	p.what("policy "+r.Policy.URI, f, func() error { return secureError(r, f.PURL) })
 	for _, d := range status.Closure(r.Solved.Plan, f.PURL) {
 		g, err := r.Find(string(d))
 		if err != nil {
-			v.add(d, "closure", err)
+			p.v.add(d, "closure", err)
 			continue
 		}
-		if err := a.verifyOne(ctx, r, g, v); err != nil {
-			return nil, err
-		}
-		v.add(d, "closure", secureError(r, d))
+		p.what("closure", g, func() error { return secureError(r, d) })
 	}
-	return v, nil
+	return p.run(ctx)
 }
 
 func secureError(r *Report, u purl.PURL) error {
@@ -176,81 +173,22 @@ func secureError(r *Report, u purl.PURL) error {
 
 // VerifyCommit checks everything that is claimed about a commit: every artifact's
 // bytes and signatures, and that each signed verdict is the one that the evidence
-// gives. Community artifacts are no failure: nothing is claimed of them.
+// gives. Community artifacts are no failure: nothing is claimed of them. Nothing
+// that was verified before is believed.
 func (a *App) VerifyCommit(ctx context.Context, r *Report) (*Verification, error) {
-	v := &Verification{OK: true}
-	if err := a.verifyLog(ctx, v); err != nil {
+	p, err := a.verifyPass(ctx, r)
+	if err != nil {
 		return nil, err
 	}
-	v.add("", "plan "+r.Solved.ID.Short()+" is whole", r.Solved.Plan.Check())
-	for u := range r.Verdicts {
-		f, err := r.Find(string(u))
+	p.v.add("", "plan "+p.r.Solved.ID.Short()+" is whole", p.r.Solved.Plan.Check())
+	for _, u := range slices.Sorted(maps.Keys(p.r.Verdicts)) {
+		f, err := p.r.Find(string(u))
 		if err != nil || f.Digest == "" {
 			continue
 		}
-		if err := a.verifyOne(ctx, r, f, v); err != nil {
-			return nil, err
-		}
+		p.what("", f, nil)
 	}
-	return v, nil
-}
-
-func (a *App) verifyLog(ctx context.Context, v *Verification) error {
-	size, err := evidence.CheckLog(ctx, a.path("log"), a.keys.Log.Public())
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	v.add("", fmt.Sprintf("log of %d entries agrees with its checkpoint", size), err)
-	return nil
-}
-
-// verifyOne checks an artifact's bytes and every signed statement about it.
-func (a *App) verifyOne(ctx context.Context, r *Report, f Found, v *Verification) error {
-	if f.Digest == "" {
-		v.add(f.PURL, "file", errors.New("there is none"))
-		return nil
-	}
-	v.add(f.PURL, "file "+f.File+" has digest "+f.Digest.Short(), a.Blobs.Check(f.Digest))
-	check, err := a.checker()
-	if err != nil {
-		return err
-	}
-	rows, err := a.Store.EvidenceHistory(ctx, f.Digest)
-	if err != nil {
-		return err
-	}
-	var summary bool
-	for _, row := range rows {
-		if row.Name == vsaDSSEFile || row.Step != f.Step {
-			continue
-		}
-		what := fmt.Sprintf("%s: signature, log entry, time stamp", row.Name)
-		b, err := a.Blobs.ReadAll(row.Blob, maxDocument)
-		if err != nil {
-			v.add(f.PURL, what, err)
-			continue
-		}
-		vf, err := check.v.Verify(b, f.Digest, row.PredicateType)
-		if err == nil {
-			err = evidence.CheckConsistency(ctx, a.path("log"), a.keys.Log.Public(), vf)
-		}
-		v.add(f.PURL, what, err)
-		summary = summary || row.PredicateType == evidence.TypeVSA
-	}
-	if !summary {
-		v.add(f.PURL, "verification summary", errors.New("there is none; run hallmark builds"))
-	}
-	// Each build that counts must be signed exactly as it is recorded.
-	for _, b := range r.Input.Steps[f.Step].Builds {
-		if b.Outcome == record.Succeeded && (b.Purpose == record.First || b.Purpose == record.Rebuild) && b.Output.Digest == f.Digest {
-			var err error
-			if !b.Verified {
-				err = errors.New("no verified provenance says what the record says")
-			}
-			v.add(f.PURL, fmt.Sprintf("%s build %s is signed as it is recorded", b.Purpose, b.ID[:8]), err)
-		}
-	}
-	return nil
+	return p.run(ctx)
 }
 
 // VerifyFile checks a file that lies somewhere: whether it is an artifact of the
@@ -487,7 +425,7 @@ func (a *App) Fsck(ctx context.Context) ([]Damage, error) {
 
 // fsckEvidence verifies every stored bundle and that the log holds its entry.
 func (a *App) fsckEvidence(ctx context.Context) ([]Damage, error) {
-	check, err := a.checker()
+	check, err := a.checker(true)
 	if err != nil {
 		return nil, err
 	}

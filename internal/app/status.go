@@ -2,13 +2,11 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"strings"
 	"time"
 
 	"hallmark/internal/build"
 	"hallmark/internal/digest"
-	"hallmark/internal/evidence"
 	"hallmark/internal/fault"
 	"hallmark/internal/plan"
 	"hallmark/internal/policy"
@@ -40,6 +38,8 @@ type Report struct {
 	Policy   policy.Policy
 	PolicyID digest.Digest
 	Input    status.Input
+
+	check *checker // that verified what Input says is verified
 }
 
 // Commit reads a stored commit.
@@ -89,20 +89,35 @@ func (a *App) Status(ctx context.Context, id digest.Digest) (*Report, error) {
 
 // report classifies a solved commit from what is stored.
 func (a *App) report(ctx context.Context, id digest.Digest, c project.Commit, s *Solved) (*Report, error) {
+	check, err := a.checker(a.cfg.Fresh)
+	if err != nil {
+		return nil, err
+	}
+	g, err := a.gather(ctx, s.Plan.Steps)
+	if err != nil {
+		return nil, err
+	}
+	return a.reportOf(ctx, id, c, s, g, check)
+}
+
+// reportOf is report for what was gathered already.
+func (a *App) reportOf(ctx context.Context, id digest.Digest, c project.Commit, s *Solved, g *gathered, check *checker) (*Report, error) {
 	pol, polID, err := Policy(c.Policy)
 	if err != nil {
 		return nil, err
 	}
 	in := status.Input{Project: c.Project, Commit: id, Plan: s.Plan, PlanDigest: s.ID, Policy: pol, Now: time.Now(),
 		Steps: map[digest.Digest]status.Step{}, Served: map[purl.PURL]status.File{}}
-	check, err := a.checker()
+	steps := make([]status.Step, len(s.Plan.Steps))
+	err = each(ctx, len(steps), func(_ context.Context, i int) error {
+		steps[i] = a.stepStatus(g, s, s.Plan.Steps[i], check)
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	for _, st := range s.Plan.Steps {
-		if in.Steps[st.ID], err = a.stepStatus(ctx, s, st, check); err != nil {
-			return nil, err
-		}
+	for i, st := range s.Plan.Steps {
+		in.Steps[st.ID] = steps[i]
 	}
 	for _, u := range s.Plan.Unplanned {
 		if u.Query == "" {
@@ -140,7 +155,7 @@ func (a *App) report(ctx context.Context, id digest.Digest, c project.Commit, s 
 		}
 	}
 	doc, verdicts := status.Build(in)
-	return &Report{Document: doc, Verdicts: verdicts, Commit: c, CommitID: id, Solved: s, Policy: pol, PolicyID: polID, Input: in}, nil
+	return &Report{Document: doc, Verdicts: verdicts, Commit: c, CommitID: id, Solved: s, Policy: pol, PolicyID: polID, Input: in, check: check}, nil
 }
 
 func firstOf(s status.Step) *record.Output {
@@ -154,50 +169,25 @@ func firstOf(s status.Step) *record.Output {
 	return nil
 }
 
-// checker verifies what is stored against our own trusted root.
-type checker struct {
-	v *evidence.Verifier
-}
-
-func (a *App) checker() (*checker, error) {
-	root, err := a.TrustedRoot()
-	if err != nil {
-		return nil, err
-	}
-	v, err := evidence.NewVerifier(evidence.Trust{TrustedRoot: root, PublicKey: a.PublicKey()})
-	if err != nil {
-		return nil, err
-	}
-	return &checker{v}, nil
-}
-
-// stepStatus gathers a step's builds and rebuilds, each with what verification
-// says of it.
-func (a *App) stepStatus(ctx context.Context, s *Solved, st plan.Step, check *checker) (status.Step, error) {
-	var out status.Step
-	builds, err := records{a}.Builds(ctx, st.ID)
-	if err != nil {
-		return out, err
-	}
-	if out.Rebuilds, err = (records{a}).Rebuilds(ctx, st.ID); err != nil {
-		return out, err
-	}
+// stepStatus gives a step's builds and rebuilds, each with what verification says
+// of it.
+func (a *App) stepStatus(g *gathered, s *Solved, st plan.Step, check *checker) status.Step {
+	out := status.Step{Rebuilds: g.rebuilds[st.ID]}
 	src, _ := s.Plan.SourceOf(st.Source())
-	for _, b := range builds {
-		sb := status.StepBuild{Build: b, Trusted: a.trusts(b.Builder), Operator: a.KeyID()}
+	for _, b := range g.builds[st.ID] {
+		sb := status.StepBuild{Build: b.Build, Trusted: a.trusts(b.Builder), Operator: a.KeyID()}
 		if b.Outcome == record.Succeeded && (b.Purpose == record.First || b.Purpose == record.Rebuild) {
-			if sb.Verified, err = a.verifiedBuild(ctx, st, src, b, check); err != nil {
-				return out, err
-			}
+			sb.Verified = check.signedBuild(g.evidence[b.Output.Digest], st, src, b)
 		}
 		out.Builds = append(out.Builds, sb)
 	}
+	builds := g.records(st.ID)
 	first := build.First(builds)
 	out.PrebuiltChecked, out.Prebuilt = prebuilt(src, builds)
 	if first != nil && first.Outcome == record.Succeeded {
 		out.SeedMeasured, out.SeedInRuntime = first.SeedKnown, first.SeedFiles
 	}
-	return out, nil
+	return out
 }
 
 // trusts tells whether a builder id is one of ours: key and id together.
@@ -208,45 +198,6 @@ func (a *App) trusts(builder string) bool {
 		}
 	}
 	return builder == a.BuilderID()
-}
-
-// verifiedBuild tells whether a build's provenance is there, verifies, and says
-// exactly what the stored record says.
-func (a *App) verifiedBuild(ctx context.Context, st plan.Step, src plan.Source, b record.Build, check *checker) (bool, error) {
-	rows, err := a.Store.EvidenceHistory(ctx, b.Output.Digest)
-	if err != nil {
-		return false, err
-	}
-	for i := len(rows) - 1; i >= 0; i-- {
-		row := rows[i]
-		if row.PredicateType != evidence.TypeProvenance || row.Step != st.ID {
-			continue
-		}
-		bundle, err := a.Blobs.ReadAll(row.Blob, maxDocument)
-		if err != nil {
-			continue // damaged or gone: as good as not there
-		}
-		payload, err := evidence.StatementOf(bundle)
-		if err != nil || !strings.Contains(string(payload), b.ID) {
-			continue
-		}
-		v, err := check.v.Verify(bundle, b.Output.Digest, evidence.TypeProvenance)
-		if err != nil {
-			continue
-		}
-		planID, err := planOf(v)
-		if err != nil {
-			continue
-		}
-		want, err := evidence.Provenance(evidence.ProvenanceInput{Plan: planID, Step: st, Source: src, Build: b, Seed: a.seedInputs()})
-		if err != nil {
-			continue
-		}
-		if m, err := want.Marshal(); err == nil && string(m) == string(v.Payload) {
-			return true, nil
-		}
-	}
-	return false, nil
 }
 
 // prebuilt compares the build of a source without its native files to the
@@ -301,19 +252,4 @@ func runsHere(f string) bool {
 		return false
 	}
 	return true
-}
-
-// planOf reads the plan that a verified provenance says its step was run for.
-func planOf(v *evidence.Verified) (digest.Digest, error) {
-	var p struct {
-		BuildDefinition struct {
-			External struct {
-				Plan string `json:"plan"`
-			} `json:"externalParameters"`
-		} `json:"buildDefinition"`
-	}
-	if err := json.Unmarshal(v.Predicate, &p); err != nil {
-		return "", err
-	}
-	return digest.Parse(p.BuildDefinition.External.Plan)
 }

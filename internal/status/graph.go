@@ -235,10 +235,15 @@ func Why(p *plan.Plan, verdicts Verdicts, u purl.PURL) ([]Hop, error) {
 
 // Closure names all that an artifact, or a step's package, runs with and was
 // built with, transitively; nil if the plan does not name it.
-func Closure(p *plan.Plan, u purl.PURL) []purl.PURL {
+func Closure(p *plan.Plan, u purl.PURL) []purl.PURL { return Closures(p)(u) }
+
+// Closures is Closure for many artifacts of one plan.
+func Closures(p *plan.Plan) func(u purl.PURL) []purl.PURL {
 	g := newGraph(p)
-	if n, ok := g.nodes[u]; ok {
-		return g.closure(n)
+	return func(u purl.PURL) []purl.PURL {
+		if n, ok := g.nodes[u]; ok {
+			return g.closure(n)
+		}
+		return nil
 	}
-	return nil
 }

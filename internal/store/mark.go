@@ -35,8 +35,8 @@ func (s *Store) Mark(ctx context.Context) (Mark, error) {
 const maxSince = 5000
 
 // StepsSince gives the steps of which builds, rebuild results or evidence were
-// written since m; evidence that belongs to no step is under the empty digest. It
-// is false if m is no earlier state of this database, or lies too far back.
+// written since m; evidence that belongs to no step, or is on its way, is under the
+// empty digest. It is false if m is no earlier state of this database, or lies too far back.
 func (s *Store) StepsSince(ctx context.Context, m Mark) (map[digest.Digest]bool, bool, error) {
 	var rows []struct {
 		Seq  int64         `bun:"seq"`
@@ -63,6 +63,8 @@ func (s *Store) StepsSince(ctx context.Context, m Mark) (map[digest.Digest]bool,
 			steps[digest.Digest(step)] = true
 		case "evidence":
 			steps[r.Step] = true
+		case "pending":
+			steps[""] = true
 		}
 	}
 	return steps, true, nil

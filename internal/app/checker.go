@@ -1,0 +1,215 @@
+package app
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+
+	"hallmark/internal/digest"
+	"hallmark/internal/evidence"
+	"hallmark/internal/plan"
+	"hallmark/internal/record"
+	"hallmark/internal/store"
+)
+
+// checker verifies what is stored against our own trusted root.
+//
+// Within one command it verifies each bundle once. What a command has verified is
+// remembered for the next one (see memory), by the digest of the bundle, of what
+// it was compared with, of keys and program, and by the stamp of the bundle's
+// file; a checker that is fresh remembers nothing and believes no memory, which is
+// what verify and fsck use.
+type checker struct {
+	a     *App
+	v     *evidence.Verifier
+	fresh bool
+	seed  []record.Input
+	base  []byte // what every remembered verification rests on
+
+	mu   sync.Mutex
+	once map[onceKey]*outcome
+}
+
+// onceKey names one verification of a bundle.
+type onceKey struct {
+	bundle, subject digest.Digest
+	predicate       string
+}
+
+// outcome is what one verification gave. The statement itself is let go: a
+// provenance is long, and there may be thousands.
+type outcome struct {
+	done     sync.Once
+	err      error
+	verified evidence.Verified // without payload and predicate
+	payload  digest.Digest     // of the statement
+	plan     digest.Digest     // that a provenance names
+	head     digest.Digest     // that a rebuild statement names
+}
+
+func (a *App) checker(fresh bool) (*checker, error) {
+	root, err := a.TrustedRoot()
+	if err != nil {
+		return nil, err
+	}
+	v, err := evidence.NewVerifier(evidence.Trust{TrustedRoot: root, PublicKey: a.PublicKey()})
+	if err != nil {
+		return nil, err
+	}
+	c := &checker{a: a, v: v, fresh: fresh, seed: a.seedInputs(), once: map[onceKey]*outcome{}}
+	seed, err := json.Marshal(c.seed)
+	if err != nil {
+		return nil, err
+	}
+	h := sha256.New()
+	for _, part := range [][]byte{[]byte(program()), root, a.PublicKey(), seed} {
+		fmt.Fprintf(h, "%d:", len(part))
+		h.Write(part)
+	}
+	c.base = h.Sum(nil)
+	return c, nil
+}
+
+// program names this program's file as it is now: another build of Hallmark may
+// verify otherwise.
+var program = sync.OnceValue(func() string {
+	name, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	st, err := os.Stat(name)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s %d %d", name, st.Size(), st.ModTime().UnixNano())
+})
+
+// errOther says that a statement is not about the build that is asked about.
+var errOther = errors.New("the statement is about another build")
+
+// verify verifies a stored bundle (see evidence.Verifier), once in a command. A
+// bundle whose statement does not hold the word mention is errOther and costs
+// little.
+func (c *checker) verify(bundle, subject digest.Digest, predicate, mention string) *outcome {
+	c.mu.Lock()
+	k := onceKey{bundle, subject, predicate}
+	o := c.once[k]
+	if o == nil {
+		o = &outcome{}
+		c.once[k] = o
+	}
+	c.mu.Unlock()
+	b, err := c.a.Blobs.ReadAll(bundle, maxDocument)
+	if err != nil {
+		return &outcome{err: err}
+	}
+	if mention != "" {
+		st, err := evidence.StatementOf(b)
+		if err != nil {
+			return &outcome{err: err}
+		}
+		if !bytes.Contains(st, []byte(mention)) {
+			return &outcome{err: errOther}
+		}
+	}
+	o.done.Do(func() { o.err = o.decide(c.v, b, subject, predicate) })
+	return o
+}
+
+func (o *outcome) decide(v *evidence.Verifier, bundle []byte, subject digest.Digest, predicate string) error {
+	vf, err := v.Verify(bundle, subject, predicate)
+	if err != nil {
+		return err
+	}
+	o.payload = digest.FromBytes(vf.Payload)
+	switch predicate {
+	case evidence.TypeProvenance:
+		if o.plan, err = planOf(vf); err != nil {
+			return err
+		}
+	case evidence.TypeRebuild:
+		var p struct {
+			Head digest.Digest `json:"head"`
+		}
+		if err := json.Unmarshal(vf.Predicate, &p); err != nil {
+			return err
+		}
+		o.head = p.Head
+	}
+	o.verified = *vf
+	o.verified.Payload, o.verified.Predicate = nil, nil
+	return nil
+}
+
+// signedBuild tells whether a build's provenance is among rows, verifies, and says
+// exactly what the stored record says.
+func (c *checker) signedBuild(rows []store.Evidence, st plan.Step, src plan.Source, b built) bool {
+	source, err := json.Marshal(src)
+	if err != nil {
+		return false
+	}
+	for _, row := range slices.Backward(rows) {
+		if row.PredicateType != evidence.TypeProvenance || row.Step != st.ID {
+			continue
+		}
+		k := c.key("build", row.Blob, string(b.Output.Digest), string(b.doc), string(st.ID), string(source))
+		if c.remembers(k) {
+			return true
+		}
+		o := c.verify(row.Blob, b.Output.Digest, evidence.TypeProvenance, b.ID)
+		if o.err != nil {
+			continue
+		}
+		want, err := evidence.Provenance(evidence.ProvenanceInput{Plan: o.plan, Step: st, Source: src, Build: b.Build, Seed: c.seed})
+		if err != nil {
+			continue
+		}
+		if m, err := want.Marshal(); err == nil && digest.FromBytes(m) == o.payload {
+			c.remember(k)
+			return true
+		}
+	}
+	return false
+}
+
+// signedRebuild tells whether the newest rebuild result is signed as it is stored.
+func (c *checker) signedRebuild(rows []store.Evidence, last record.RebuildResult) (bool, error) {
+	want, err := evidence.ResultDigest(last)
+	if err != nil {
+		return false, err
+	}
+	for _, row := range slices.Backward(rows) {
+		if row.PredicateType != evidence.TypeRebuild || row.Step != last.Step {
+			continue
+		}
+		k := c.key("rebuild", row.Blob, string(last.FirstDigest), string(want))
+		if c.remembers(k) {
+			return true, nil
+		}
+		if o := c.verify(row.Blob, last.FirstDigest, evidence.TypeRebuild, ""); o.err == nil && o.head == want {
+			c.remember(k)
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// planOf gives the plan that a provenance names.
+func planOf(v *evidence.Verified) (digest.Digest, error) {
+	var p struct {
+		BuildDefinition struct {
+			External struct {
+				Plan string `json:"plan"`
+			} `json:"externalParameters"`
+		} `json:"buildDefinition"`
+	}
+	if err := json.Unmarshal(v.Predicate, &p); err != nil {
+		return "", err
+	}
+	return digest.Parse(p.BuildDefinition.External.Plan)
+}
