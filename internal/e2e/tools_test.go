@@ -1,8 +1,9 @@
 package e2e
 
 import (
-	"os"
+	"maps"
 	"path"
+	"slices"
 	"testing"
 
 	"hallmark/internal/policy"
@@ -19,26 +20,8 @@ var strays = map[string]struct{ kind, ext string }{
 // them, and say what was taken out.
 func TestSourcesWithStrays(t *testing.T) {
 	sample(t) // most of what these are built with
-	holdStrays(t, "acme/tools", catalog, "setuptools", "packaging")
-}
-
-// TestPyYAMLWithStrays is the same for PyYAML. It is built with Cython, which
-// compiles itself for minutes, twice: HALLMARK_E2E_LONG=1 has it run. The time is
-// one at which Cython was at 3.1.4: 3.3.0 does not reproduce.
-func TestPyYAMLWithStrays(t *testing.T) {
-	if os.Getenv("HALLMARK_E2E_LONG") == "" {
-		t.Skip("builds Cython twice, some ten minutes: set HALLMARK_E2E_LONG=1")
-	}
-	sample(t)
-	holdStrays(t, "acme/yaml", "2025-10-15T00:00:00Z", "pyyaml")
-}
-
-func holdStrays(t *testing.T, project, at string, names ...string) {
-	t.Helper()
-	p := newProject(t, project, nil, names...)
-	if at != catalog {
-		p.run(t, done, append([]string{"install", "--at-time", at}, names...)...)
-	}
+	names := slices.Sorted(maps.Keys(strays))
+	p := newProject(t, "acme/tools", nil, names...)
 	d := p.status(t, done, "builds")
 	for _, name := range names {
 		r, want := row(t, d, name), strays[name]
