@@ -13,7 +13,7 @@ const (
 )
 
 // telling are words that make a line of a log worth showing.
-var telling = regexp.MustCompile(`(?i)\berror\b|error:|Error\b|fatal|not found|no such file|failed|cannot|can't|could not|unable to|denied|missing|required|undefined|exception|killed|out of memory`)
+var telling = regexp.MustCompile(`(?i)\berror\b|error:|Error\b|fatal|not found|no such file|failed|cannot|can't|could not|unable to|denied|missing|required|undefined|exception|killed|out of memory|non-zero exit`)
 
 // chores are lines that name an error only by the way: what a build copies, and
 // the commands that it runs.

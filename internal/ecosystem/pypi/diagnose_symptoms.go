@@ -95,7 +95,7 @@ var symptoms = []symptom{
 	{kind: lacksProgram, re: regexp.MustCompile(`[Cc](?:ould not|an(?:'t|not)) (?:run|find|execute|locate) (?:the )?(?:program |executable )?['"]?([A-Za-z0-9_]{1,40}[_-]config)\b`)},
 	{kind: lacksProgram, re: regexp.MustCompile(`error: command '([^']{1,100})' failed: (?:No such file|not found)`)},
 	{kind: lacksNamed, re: regexp.MustCompile(`[Hh]eaders? or library files could not be found for (` + logWord + `)`)},
-	{kind: lacksNamed, re: regexp.MustCompile(`(?:ensure|make sure|check) (?:that )?(?:the )?(` + logWord + `)(?: and ` + logWord + `)? (?:development |devel )?(?:packages?|headers?|libraries|library|files)(?: (?:is|are))? (?:installed|available)`)},
+	{kind: lacksNamed, re: regexp.MustCompile(`(?:ensure|make sure|check) (?:that )?(?:the )?(` + logWord + `)(?: and (` + logWord + `))? (?:development |devel )?(?:packages?|headers?|libraries|library|files)(?: (?:is|are))? (?:installed|available)`)},
 	{kind: lacksNamed, re: regexp.MustCompile(`(?i)unable to (?:find|load|locate) (?:the )?(?:dependency |library )?(HDF5|lib[a-z0-9_+-]{2,40}\b)`)},
 	{kind: compileError, re: regexp.MustCompile(`^([^\s:]{1,300}):([0-9]+):(?:[0-9]+:)? (?:fatal )?error: (.{1,300})`)},
 
@@ -206,7 +206,11 @@ func explain(x finding, lines []string, exit int) *record.Failure {
 		if len(x.others) > 0 {
 			more = append(more, "or "+strings.Join(x.others[:min(len(x.others), 5)], ", "))
 		}
-		missing(record.FailMissingLib, adviceLibrary, "the library", describe(more...))
+		beside := ""
+		if x.kind == lacksNamed && len(x.m) > 2 && x.m[2] != "" {
+			beside = " and " + x.m[2]
+		}
+		missing(record.FailMissingLib, adviceLibrary, "the library", describe(more...)+beside)
 	case lacksModule:
 		f.Missing = x.what
 		f.Message = "The build needs the Python module " + x.what + ", which none of its declared requirements gives."

@@ -1,6 +1,10 @@
 package pypi
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -106,5 +110,34 @@ func TestLibraries(t *testing.T) {
 	}
 	if f := Diagnose([]byte("fatal error: ffi.h: No such file or directory"), 1); f.Class != record.FailMissingLib || f.Missing != "ffi.h" {
 		t.Errorf("%+v", f)
+	}
+}
+
+// TestDiagnoseRealLogs reads what real builds wrote, trimmed and without the
+// addresses in it. Above the line stands what has to be made of it.
+func TestDiagnoseRealLogs(t *testing.T) {
+	files, err := filepath.Glob("testdata/logs/*.txt")
+	if err != nil || len(files) < 6 {
+		t.Fatalf("%d logs, %v", len(files), err)
+	}
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		head, log, ok := bytes.Cut(b, []byte("---\n"))
+		if !ok {
+			t.Fatalf("%s has no line of dashes", name)
+		}
+		f := Diagnose(log, 1)
+		checkFailure(t, f)
+		for _, l := range strings.Split(strings.TrimSpace(string(head)), "\n") {
+			what, want, _ := strings.Cut(l, ": ")
+			switch {
+			case what == "class" && string(f.Class) == want, what == "says" && f.Message == want, what == "shows" && slices.Contains(f.Log, want):
+			default:
+				t.Errorf("%s: want %s %q, got %s, %q\n  %s", filepath.Base(name), what, want, f.Class, f.Message, strings.Join(f.Log, "\n  "))
+			}
+		}
 	}
 }
