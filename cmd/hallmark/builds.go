@@ -33,15 +33,23 @@ func (c *buildsCmd) Run(e *env) error {
 		return err
 	}
 	defer a.Close()
-	id, _, err := a.Sync(e.ctx, e.global.Dir)
+	id, commit, err := a.Sync(e.ctx, e.global.Dir)
 	if err != nil {
 		return err
+	}
+	if c.Timeline == "" {
+		if d, ok := a.Settled(e.ctx, id, commit, e.global.Dir); ok {
+			return e.show(d)
+		}
 	}
 	r, err := a.Builds(e.ctx, id)
 	if err != nil {
 		return err
 	}
 	if err := a.SaveLock(e.global.Dir, r); err != nil {
+		return err
+	}
+	if err := a.Settle(e.ctx, e.global.Dir, r); err != nil {
 		return err
 	}
 	return e.show(r.Document)
