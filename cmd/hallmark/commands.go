@@ -175,10 +175,14 @@ func (e *env) report(writer bool, more ...func(*app.Config)) (*app.App, *app.Rep
 type buildCmd struct {
 	What   string   `arg:"" name:"PURL" help:"A package: pkg:pypi/NAME@VERSION, or a requirement."`
 	AtTime timeFlag `name:"at-time" help:"Catalog time." default:"now" placeholder:"TIME"`
+	Shell  bool     `help:"Open a shell in the root of its build in place of building it; ARTIFACTs of the project too."`
 	buildFlags
 }
 
 func (c *buildCmd) Run(e *env) error {
+	if c.Shell {
+		return e.enter(c.What, c.AtTime.Time, c.set)
+	}
 	a, err := e.open(true, c.set)
 	if err != nil {
 		return err
@@ -255,6 +259,9 @@ func (c *rebuildCmd) Run(e *env) error {
 
 func printRebuild(w io.Writer, res *app.RebuildResult) error {
 	fmt.Fprintf(w, "%s: %s\n  %s\n  %s\n", res.PURL, res.Outcome, res.File, res.Digest)
+	if first, second := res.Result.FirstRuntime, res.Result.SecondRuntime; first != "" || second != "" {
+		fmt.Fprintf(w, "  %-16s %s / %s\n", "runtime", first, second)
+	}
 	for _, x := range res.Result.Axes {
 		how := "not varied: " + x.Cause
 		if x.Varied {

@@ -61,16 +61,21 @@ func Child() bool {
 	}
 	var j job
 	in := os.NewFile(3, "job")
-	if err := json.NewDecoder(in).Decode(&j); err != nil {
+	words := json.NewDecoder(in)
+	if err := words.Decode(&j); err != nil {
 		fmt.Fprintln(os.Stderr, "read the job:", err)
 		os.Exit(1)
 	}
+	sizes := make(chan TerminalSize, 8)
 	go func() { // the control process closes the pipe, on purpose or by dying
-		_, _ = io.Copy(io.Discard, in)
+		var size TerminalSize
+		for words.Decode(&size) == nil {
+			sizes <- size
+		}
 		os.Exit(1)
 	}()
 	var rep reply
-	if res, err := supervisor(j); err != nil {
+	if res, err := supervisor(j, sizes); err != nil {
 		rep.Error, rep.Kind = err.Error(), fault.Unsupported
 		var f *fault.Error
 		if errors.As(err, &f) {
@@ -91,7 +96,7 @@ func Child() bool {
 // supervisor makes the sandbox, runs the command and collects what came of it.
 // It is the first process of a process namespace and in a mount namespace of
 // its own, so it cleans up nothing.
-func supervisor(j job) (*Result, error) {
+func supervisor(j job, sizes <-chan TerminalSize) (*Result, error) {
 	spec := &j.Spec
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
@@ -157,6 +162,9 @@ func supervisor(j job) (*Result, error) {
 		if err := os.WriteFile(dir+gvisorEmpty, nil, 0o444); err != nil {
 			return nil, err
 		}
+	}
+	if j.Shell != nil {
+		return e.shell(sizes)
 	}
 	return e.run()
 }

@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -37,6 +38,7 @@ type job struct {
 	Program  digest.Digest // of the runtime's file
 	Rootless bool
 	Spec     Spec
+	Shell    *shellJob `json:",omitempty"` // a shell in place of the command
 }
 
 // reply is what the supervisor answers, as JSON on its descriptor 4.
@@ -67,6 +69,12 @@ func (r *Runner) Run(ctx context.Context, spec Spec) (*Result, error) {
 		log = io.Discard
 	}
 	j := job{ID: newID(), Runtime: r.runtime, Version: r.Runtime(), Program: r.Program(), Rootless: os.Geteuid() != 0, Spec: spec}
+	return r.supervised(ctx, j, log, nil)
+}
+
+// supervised runs a job under a supervisor of its own.
+func (r *Runner) supervised(ctx context.Context, j job, log io.Writer, sh *Shell) (*Result, error) {
+	name := j.Spec.Name
 	if r.stateDir != "" {
 		release, err := holdState(r.stateDir, j.ID)
 		if err != nil {
@@ -76,22 +84,22 @@ func (r *Runner) Run(ctx context.Context, spec Spec) (*Result, error) {
 	}
 	defer removeCgroups(j.ID)
 
-	rep, stderr, err := supervise(ctx, j, log)
+	rep, stderr, err := supervise(ctx, j, log, sh)
 	switch {
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("sandbox %q: %w", spec.Name, context.Cause(ctx))
+		return nil, fmt.Errorf("sandbox %q: %w", name, context.Cause(ctx))
 	case rep != nil && rep.Error != "":
-		return nil, &fault.Error{Kind: rep.Kind, Advice: rep.Advice, Err: fmt.Errorf("sandbox %q: %s", spec.Name, rep.Error)}
+		return nil, &fault.Error{Kind: rep.Kind, Advice: rep.Advice, Err: fmt.Errorf("sandbox %q: %s", name, rep.Error)}
 	case rep != nil && rep.Result != nil:
 		return rep.Result, nil
 	}
 	said := strings.TrimSpace(stderr)
 	advice := adviseHost(said, j.Rootless)
-	return nil, fault.Advise(fault.Unsupported, advice, "sandbox %q: the supervisor did not answer (%v): %s", spec.Name, err, said)
+	return nil, fault.Advise(fault.Unsupported, advice, "sandbox %q: the supervisor did not answer (%v): %s", name, err, said)
 }
 
 // supervise starts the supervisor and waits for its answer.
-func supervise(ctx context.Context, j job, log io.Writer) (*reply, string, error) {
+func supervise(ctx context.Context, j job, log io.Writer, sh *Shell) (*reply, string, error) {
 	doc, err := json.Marshal(j)
 	if err != nil {
 		return nil, "", err
@@ -130,8 +138,16 @@ func supervise(ctx context.Context, j job, log io.Writer) (*reply, string, error
 	cmd.Env = runtimeEnv
 	cmd.Dir = "/"
 	cmd.SysProcAttr = attr
-	cmd.ExtraFiles = files
+	cmd.ExtraFiles = slices.Clone(files)
 	cmd.Stdout = log
+	if sh != nil {
+		typed, err := sh.feed()
+		if err != nil {
+			return nil, "", err
+		}
+		cmd.Stdin = typed
+		files = append(files, typed) // closed here as the others are; the descriptor is not passed twice
+	}
 	cmd.Stderr = &stderr
 	cmd.WaitDelay = 5 * time.Second
 
@@ -156,7 +172,11 @@ func supervise(ctx context.Context, j job, log io.Writer) (*reply, string, error
 		case <-done:
 		}
 	}()
-	go func() { _, _ = jobW.Write(doc) }()
+	go func() {
+		if _, err := jobW.Write(doc); err == nil && sh != nil && sh.Resize != nil {
+			sh.resizes(jobW, done)
+		}
+	}()
 	var rep *reply
 	answer, rerr := io.ReadAll(io.LimitReader(repR, 64<<20))
 	if rerr == nil && len(answer) > 0 {
