@@ -138,11 +138,12 @@ func parseTile(name string) (tileFile, bool) {
 	if err != nil {
 		return tileFile{}, false
 	}
+	// Numbers that begin with groups of zeros would be other names for a file.
 	if level == "entries" {
-		return tileFile{-1, i, p}, true
+		return tileFile{-1, i, p}, name == layout.EntriesPath(i, p)
 	}
 	l, err := strconv.Atoi(level)
-	return tileFile{l, i, p}, err == nil
+	return tileFile{l, i, p}, err == nil && name == layout.TilePath(uint64(l), i, p)
 }
 
 // beyond tells whether a file of the log belongs to a tree of more than size
