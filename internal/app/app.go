@@ -270,6 +270,9 @@ func (a *App) path(parts ...string) string {
 
 // Close lets go of everything, and writes the timeline if there is one.
 func (a *App) Close() error {
+	if a.engine != nil {
+		a.engine.Rest()
+	}
 	err := a.closeTimeline()
 	if a.authority != nil {
 		err = errors.Join(err, a.authority.Close())

@@ -111,6 +111,9 @@ type Engine struct {
 	seed    *Seed
 	timesMu sync.Mutex
 	times   *learnt // guarded by timesMu; it has its own lock
+	aheadMu sync.Mutex
+	begun   map[digest.Digest]bool // steps whose second build was begun ahead; guarded by aheadMu
+	spare   []*task                // what was begun ahead; guarded by aheadMu
 	told    time.Time
 	rest    time.Duration
 	known   bool
@@ -142,7 +145,7 @@ func (e *Engine) Open(dir string) error {
 	if err != nil {
 		return err
 	}
-	e.layers = l
+	e.layers, e.begun = l, map[digest.Digest]bool{}
 	e.Workers = max(e.Workers, 1)
 	e.queue = newQueue(e.Workers, e.Timeline, e.watch)
 	return l.sweep()

@@ -226,6 +226,7 @@ func newWorld(t testing.TB) *world {
 			t.Errorf("left behind: %v %v", left, making)
 		}
 	})
+	t.Cleanup(w.e.Rest)
 	return w
 }
 
@@ -236,6 +237,7 @@ func (w *world) again() *Engine {
 	if err := e.Open(w.layers); err != nil {
 		w.t.Fatal(err)
 	}
+	w.t.Cleanup(e.Rest)
 	return e
 }
 

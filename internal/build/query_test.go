@@ -181,3 +181,79 @@ func TestHostileAnswers(t *testing.T) {
 		t.Errorf("nothing left: %q, %+v, %v", files, f, err)
 	}
 }
+
+// While planning asks, workers without work begin second builds; the last worker is
+// left to what somebody waits for, and the plan finds them done.
+func TestSecondBuildsAheadOfThePlan(t *testing.T) {
+	for workers, ahead := range map[int]bool{1: false, 2: true} {
+		w := newWorld(t)
+		w.e.Workers = workers
+		w.e = w.again()
+		tool, lib, app, other := w.chain()
+		known := stepMap(w.p)
+		second := make(chan struct{}, 9)
+		w.runner.does = func(s sandbox.Spec, res *sandbox.Result) error {
+			if s.Vary != nil {
+				second <- struct{}{}
+			}
+			return leave("")(s, res)
+		}
+		if _, f, err := w.e.Query(t.Context(), w.query(lib), known); err != nil || f != nil {
+			t.Fatalf("%+v, %v", f, err)
+		}
+		if ahead {
+			within(t, "ahead", func() { <-second })
+		}
+		if _, f, err := w.e.Query(t.Context(), w.query(app), known); err != nil || f != nil {
+			t.Fatalf("%+v, %v", f, err)
+		}
+		w.all(w.e)
+		for _, s := range []plan.Step{tool, lib, app, other} {
+			if n := w.records.count(s, record.Rebuild); n != 1 || len(w.records.rebuilds[s.ID]) != 1 {
+				t.Errorf("%d workers: %s was built a second time %d times", workers, s.PURL, n)
+			}
+		}
+		if got, want := w.all(w.again()), (Result{Cached: 4}); got != want {
+			t.Errorf("%d workers: %+v", workers, got)
+		}
+	}
+}
+
+// What was begun ahead ends with the engine's rest, and nothing of it is kept.
+func TestRestEndsWhatWasBegunAhead(t *testing.T) {
+	w := newWorld(t)
+	tool, lib, _, _ := w.chain()
+	began := make(chan struct{})
+	var gone atomic.Bool
+	w.e.Runner = runnerFunc(func(ctx context.Context, s sandbox.Spec) (*sandbox.Result, error) {
+		if s.Vary == nil {
+			return w.runner.Run(ctx, s)
+		}
+		close(began)
+		<-ctx.Done()
+		gone.Store(true)
+		return nil, ctx.Err()
+	})
+	if _, _, err := w.e.Query(t.Context(), w.query(lib), stepMap(w.p)); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "rest", func() {
+		<-began
+		w.e.Rest()
+	})
+	if !gone.Load() || w.records.count(tool, record.Rebuild) != 0 {
+		t.Errorf("it runs on, or left a record")
+	}
+	w.e.Runner = w.runner
+	w.all(w.e)
+	if w.records.count(tool, record.Rebuild) != 1 {
+		t.Errorf("afterwards it is built a second time %d times", w.records.count(tool, record.Rebuild))
+	}
+}
+
+// runnerFunc is a Runner.
+type runnerFunc func(context.Context, sandbox.Spec) (*sandbox.Result, error)
+
+func (f runnerFunc) Run(ctx context.Context, s sandbox.Spec) (*sandbox.Result, error) {
+	return f(ctx, s)
+}

@@ -33,6 +33,7 @@ type spec struct {
 	known bool          // the guess was measured
 	after []taskKey     // begins when these have ended; what is not wanted by anybody has
 	fresh bool          // run it though it has run before
+	spare bool          // nobody waits for it: it is given only workers that would be idle, and never the last one
 	run   func(ctx context.Context, t *turn) error
 }
 
@@ -171,6 +172,12 @@ func (q *queue) enlist(ctx context.Context, specs []spec) ([]*task, error) {
 	for i, s := range specs {
 		if t := q.tasks[s.key]; t != nil && !(s.fresh && t.ended) {
 			t.wanted++
+			if t.spare && !s.spare {
+				t.spare = false
+				if t.at >= 0 {
+					heap.Fix(&q.ready, t.at)
+				}
+			}
 			out[i] = t
 			continue
 		}
@@ -260,6 +267,9 @@ func (q *queue) order(fresh []*task) bool {
 // dispatch gives idle workers something to do; mu is held.
 func (q *queue) dispatch() {
 	for len(q.idle) > 0 && q.ready.Len() > 0 {
+		if q.ready[0].spare && len(q.idle) == 1 {
+			break // whatever comes next that somebody waits for finds a worker
+		}
 		t := heap.Pop(&q.ready).(*task)
 		t.lane, q.idle = q.idle[0], q.idle[1:]
 		t.running, t.began, t.phase = true, time.Now(), "starting"
@@ -267,8 +277,19 @@ func (q *queue) dispatch() {
 		turn := &turn{q: q, t: t, lane: t.lane, jobs: q.jobs()}
 		go q.execute(t, turn)
 	}
-	q.trace.Count(q.ready.Len(), len(q.running))
+	q.trace.Count(q.waiting(), len(q.running))
 	q.tell()
+}
+
+// waiting is how many tasks could run and that somebody waits for. mu is held.
+func (q *queue) waiting() int {
+	n := 0
+	for _, t := range q.ready {
+		if !t.spare {
+			n++
+		}
+	}
+	return n
 }
 
 // jobs is how many processes a build that begins now should start: its share of
@@ -364,7 +385,7 @@ func (q *queue) drop(ts []*task) {
 			ending = append(ending, t)
 		}
 	}
-	q.trace.Count(q.ready.Len(), len(q.running))
+	q.trace.Count(q.waiting(), len(q.running))
 	q.tell()
 	q.mu.Unlock()
 	for _, t := range ending {
@@ -420,7 +441,7 @@ func (q *queue) now() (running []Running, ready int) {
 		running = append(running, Running{Name: t.name, Phase: t.phase, Lane: t.lane, Began: t.began})
 	}
 	slices.SortFunc(running, func(a, b Running) int { return cmp.Compare(a.Lane, b.Lane) })
-	return running, q.ready.Len()
+	return running, q.waiting()
 }
 
 // rest says about how long what is wanted will take; known tells whether most of
@@ -429,7 +450,7 @@ func (q *queue) rest() (d time.Duration, known bool) {
 	at := time.Now()
 	var sum, longest, measured time.Duration
 	for _, t := range q.tasks {
-		if t.ended {
+		if t.ended || t.spare {
 			continue
 		}
 		left, chain := t.guess, t.rank
@@ -446,11 +467,15 @@ func (q *queue) rest() (d time.Duration, known bool) {
 	return max(longest, sum/time.Duration(q.workers)), measured*2 >= sum
 }
 
-// readyHeap has the task first that most time hangs on.
+// readyHeap has the task first that most time hangs on; those that nobody waits
+// for come last.
 type readyHeap []*task
 
 func (h readyHeap) Len() int { return len(h) }
 func (h readyHeap) Less(i, j int) bool {
+	if h[i].spare != h[j].spare {
+		return h[j].spare
+	}
 	if h[i].rank != h[j].rank {
 		return h[i].rank > h[j].rank
 	}

@@ -36,13 +36,13 @@ type work struct {
 // errUnplanned is a step that names what is not among those that are known.
 var errUnplanned = fault.New(fault.Corrupt, "a step needs a step that is not planned")
 
-func (e *Engine) newWork(ctx context.Context, known map[digest.Digest]plan.Step, sources []plan.Source) (*work, error) {
+func (e *Engine) newWork(known map[digest.Digest]plan.Step, sources []plan.Source) *work {
 	w := &work{e: e, known: known, sources: map[digest.Digest]plan.Source{}, stored: map[digest.Digest]*record.Build{},
 		blocked: map[digest.Digest]bool{}, listed: map[taskKey]bool{}}
 	for _, s := range sources {
 		w.sources[s.Digest] = s
 	}
-	return w, nil
+	return w
 }
 
 func stepMap(p *plan.Plan) map[digest.Digest]plan.Step {
@@ -312,10 +312,7 @@ type Result struct {
 // ctx; a package that fails is in the records.
 func (e *Engine) All(ctx context.Context, p *plan.Plan) (Result, error) {
 	var res Result
-	w, err := e.newWork(ctx, stepMap(p), p.Sources)
-	if err != nil {
-		return res, err
-	}
+	w := e.newWork(stepMap(p), p.Sources)
 	for _, s := range p.Steps {
 		builds, why, err := w.first(ctx, s)
 		if err != nil {
@@ -344,7 +341,7 @@ func (e *Engine) All(ctx context.Context, p *plan.Plan) (Result, error) {
 	}
 	e.queue.count(total, 0)
 	defer e.queue.count(-total, 0)
-	err = w.do(ctx, func(t *task) {
+	err := w.do(ctx, func(t *task) {
 		if t.key.purpose == layering {
 			return
 		}
@@ -378,6 +375,7 @@ func (e *Engine) All(ctx context.Context, p *plan.Plan) (Result, error) {
 		}
 		e.tell(ev)
 	})
+	e.Rest()
 	return res, err
 }
 
@@ -389,10 +387,7 @@ func (e *Engine) Rebuild(ctx context.Context, p *plan.Plan, id digest.Digest) (r
 		return record.RebuildResult{}, fault.New(fault.NotFound, "step %s is not in the plan", id.Short())
 	}
 	part := p.Closure(id)
-	w, err := e.newWork(ctx, stepMap(part), part.Sources)
-	if err != nil {
-		return record.RebuildResult{}, err
-	}
+	w := e.newWork(stepMap(part), part.Sources)
 	for _, s := range part.Steps {
 		if _, _, err := w.first(ctx, s); err != nil {
 			return record.RebuildResult{}, err
@@ -400,7 +395,7 @@ func (e *Engine) Rebuild(ctx context.Context, p *plan.Plan, id digest.Digest) (r
 	}
 	var res *record.RebuildResult
 	k := taskKey{id, record.Rebuild}
-	err = w.add(ctx, spec{key: k, name: string(s.PURL), fresh: true, after: []taskKey{{id, record.First}}, run: func(ctx context.Context, t *turn) error {
+	err := w.add(ctx, spec{key: k, name: string(s.PURL), fresh: true, after: []taskKey{{id, record.First}}, run: func(ctx context.Context, t *turn) error {
 		for _, d := range s.Deps() {
 			if !w.good(d) {
 				return nil
@@ -434,10 +429,7 @@ func (e *Engine) Rebuild(ctx context.Context, p *plan.Plan, id digest.Digest) (r
 // Several may ask the same; it is run once, for as long as one of them waits.
 func (e *Engine) Query(ctx context.Context, s plan.Step, known map[digest.Digest]plan.Step) (map[string][]byte, *record.Failure, error) {
 	k := taskKey{s.ID, record.Query}
-	w, err := e.newWork(ctx, maps.Clone(known), nil)
-	if err != nil {
-		return nil, nil, err
-	}
+	w := e.newWork(maps.Clone(known), nil)
 	if t := e.queue.ended(k); t != nil && t.build != nil {
 		return t.answers, t.build.Failure, nil
 	}
@@ -466,6 +458,9 @@ func (e *Engine) Query(ctx context.Context, s plan.Step, known map[digest.Digest
 			t = x
 		}
 		if x.key.purpose == record.First && x.build != nil {
+			if x.build.Outcome == record.Succeeded {
+				e.ahead(ctx, w.known, w.known[x.key.step])
+			}
 			e.tell(Event{Phase: "query", Name: x.name, State: string(x.build.Outcome), Wall: x.build.Usage.Wall})
 		}
 	})
@@ -476,6 +471,40 @@ func (e *Engine) Query(ctx context.Context, s plan.Step, known map[digest.Digest
 		return nil, w.culprit(s), nil
 	}
 	return t.answers, t.build.Failure, nil
+}
+
+// ahead begins the second build of a step that was built for a query, on workers
+// that would be idle: planning asks one backend after the other and seldom has work
+// for all. The plan that comes of it has the same step, so that All finds the
+// second build done or under way; what it does not have is dropped. An error comes
+// up again when somebody waits for the build.
+func (e *Engine) ahead(ctx context.Context, known map[digest.Digest]plan.Step, s plan.Step) {
+	e.aheadMu.Lock()
+	defer e.aheadMu.Unlock()
+	if e.Workers < 2 || e.begun[s.ID] {
+		return
+	}
+	e.begun[s.ID] = true
+	w := e.newWork(known, nil)
+	builds, err := e.Records.Builds(ctx, s.ID)
+	if err != nil || w.others(ctx, s, builds) != nil {
+		return
+	}
+	for i := range w.specs {
+		w.specs[i].spare = true
+	}
+	if ts, err := e.queue.enlist(ctx, w.specs); err == nil {
+		e.spare = append(e.spare, ts...)
+	}
+}
+
+// Rest cancels what was begun ahead and nobody waits for. The engine can be used
+// on.
+func (e *Engine) Rest() {
+	e.aheadMu.Lock()
+	defer e.aheadMu.Unlock()
+	e.queue.drop(e.spare)
+	e.spare = nil
 }
 
 // maxQueryDepth bounds how deep what a query is made with may go.
