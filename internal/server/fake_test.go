@@ -20,6 +20,7 @@ import (
 	"hallmark/internal/fault"
 	"hallmark/internal/plan"
 	"hallmark/internal/purl"
+	"hallmark/internal/record"
 	"hallmark/internal/status"
 	"hallmark/internal/status/statustest"
 )
@@ -93,7 +94,10 @@ func (f *fake) Builder(_ context.Context, key, mode string) (Builder, error) {
 		return Builder{}, fault.New(fault.NotFound, "no builder %.80q is ours", key+"/"+mode)
 	}
 	return Builder{ID: statustest.Builder, PublicKey: []byte("-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"),
-		Level: "SLSA_BUILD_LEVEL_1", ProfileDigest: "sha256:ab", Profile: []byte(`{"uid":65534}`)}, nil
+		Level: "SLSA_BUILD_LEVEL_1", ProfileDigest: "sha256:ab", Profile: []byte(`{"uid":65534}`),
+		Newest: &record.Facts{Runtime: "runc 1.1", Kernel: "linux", Facts: []record.Fact{
+			{Name: "limit.memory", Want: "4096", Got: "no control group", Cause: "not <root>; limits of the processes' resources stand in"},
+			{Name: "limit.time", Want: "1h0m0s", Got: "1h0m0s", Holds: true}, {Name: "uid", Want: "1000", Got: "1000", Holds: true}}}}, nil
 }
 
 func (f *fake) PublicKey(_ context.Context, key string) ([]byte, error) {

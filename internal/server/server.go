@@ -18,12 +18,14 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/policy"
+	"hallmark/internal/record"
 	"hallmark/internal/status"
 )
 
@@ -101,7 +103,32 @@ type Builder struct {
 	PublicKey     []byte // PEM
 	Level         string // the SLSA build level that is true, such as SLSA_BUILD_LEVEL_1
 	ProfileDigest string
-	Profile       []byte // the sandbox profile, canonical JSON
+	Profile       []byte        // the sandbox profile, canonical JSON
+	Newest        *record.Facts // as read off the sandbox of its newest build; nil if there is none
+}
+
+// Limits are the facts about limits of the builder's newest build.
+func (b Builder) Limits() []record.Fact {
+	var out []record.Fact
+	if b.Newest == nil {
+		return nil
+	}
+	for _, f := range b.Newest.Facts {
+		if strings.HasPrefix(f.Name, "limit.") {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// Groups tells whether control groups enforced all limits of the newest build.
+func (b Builder) Groups() bool {
+	for _, name := range record.LimitFacts {
+		if !slices.ContainsFunc(b.Limits(), func(f record.Fact) bool { return f.Name == name && f.Holds }) {
+			return false
+		}
+	}
+	return true
 }
 
 // Backend is all that the server needs.

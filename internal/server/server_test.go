@@ -110,6 +110,8 @@ func TestTranscript(t *testing.T) {
 		{"GET", "/evidence/..%2f..%2fetc", nil, 404, "text/plain; charset=utf-8", ""},
 		{"GET", "/evidence/" + hex + "/..%2f..%2fkeys", nil, 404, "text/plain; charset=utf-8", ""},
 		{"GET", "/builder/" + testKey + "/hermetic", nil, 200, "text/html; charset=utf-8", "Not guaranteed"},
+		{"GET", "/builder/" + testKey + "/hermetic", nil, 200, "text/html; charset=utf-8", "limit.memory: no control group, not 4096 (not &lt;root&gt;; limits of the"},
+		{"GET", "/builder/" + testKey + "/hermetic", nil, 200, "text/html; charset=utf-8", "<li>limit.time: 1h0m0s</li>\n</ul>"},
 		{"GET", "/builder/" + testKey + "/networked", nil, 404, "text/html; charset=utf-8", ""},
 		{"GET", "/verifier/" + testKey, nil, 200, "text/html; charset=utf-8", "HALLMARK_SECURE"},
 		{"GET", "/verifier/ffff", nil, 404, "text/html; charset=utf-8", ""},

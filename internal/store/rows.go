@@ -250,6 +250,12 @@ func (s *Store) Build(ctx context.Context, id string) (Build, error) {
 	return one[Build](ctx, s, fmt.Sprintf("build %.80s", id), "seq", "id = ?", id)
 }
 
+// NewestBuild gives the build of a builder that ended last; fault.NotFound if it
+// has made none.
+func (s *Store) NewestBuild(ctx context.Context, builder string) (Build, error) {
+	return one[Build](ctx, s, fmt.Sprintf("a build by %.200s", builder), "finished DESC", "builder = ?", builder)
+}
+
 // AppendRebuild appends a rebuild result to its step's series. Its Seq must be
 // the next, its Previous the document of the last; else fault.Conflict.
 func (s *Store) AppendRebuild(ctx context.Context, r Rebuild) error {
