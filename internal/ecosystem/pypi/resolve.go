@@ -43,7 +43,8 @@ type Options struct {
 	Override map[string]Metadata
 	// MaxRounds bounds the search; 0 means 20000.
 	MaxRounds int
-	// Timeout bounds the search, waiting included; 0 means ten minutes.
+	// Timeout bounds the search, waiting for the index included and waiting for
+	// backends not; 0 means ten minutes.
 	Timeout time.Duration
 }
 
@@ -85,7 +86,8 @@ func (s *Solution) Pin(name string) (Pin, bool) {
 // Resolve finds versions for reqs and everything that they need, by pip's rules:
 // the newest that fits, with backtracking. A requirement whose marker does not
 // hold is left out. fault.Conflict: there is no solution, and the error names
-// who asks for what. fault.NotFound: a package that was asked for does not exist.
+// who asks for what, or none was found within the limits of the search.
+// fault.NotFound: a package that was asked for does not exist.
 func Resolve(ctx context.Context, p Provider, env Environment, reqs []Requirement, opts Options) (*Solution, error) {
 	if opts.MaxRounds <= 0 {
 		opts.MaxRounds = defaultRounds
@@ -93,7 +95,7 @@ func Resolve(ctx context.Context, p Provider, env Environment, reqs []Requiremen
 	if opts.Timeout <= 0 {
 		opts.Timeout = defaultTimeout
 	}
-	ctx, cancel := context.WithTimeout(ctx, opts.Timeout)
+	ctx, cancel := withBudget(ctx, opts.Timeout)
 	defer cancel()
 	r := newResolution(ctx, p, env, opts)
 	var roots []*want
@@ -112,8 +114,8 @@ func Resolve(ctx context.Context, p Provider, env Environment, reqs []Requiremen
 	r.universe.prefetch(names)
 	st, err := r.solve(roots)
 	if err != nil {
-		if ctx.Err() == context.DeadlineExceeded {
-			return nil, fault.Advise(fault.Unavailable, "Narrow the versions down (name==version) and try again.",
+		if context.Cause(ctx) == errBudget {
+			return nil, fault.Advise(fault.Conflict, "Narrow the versions down (name==version) and try again.",
 				"solving took longer than %s; it was busy with %s", opts.Timeout, r.busyWith())
 		}
 		return nil, err

@@ -169,6 +169,7 @@ func (p *IndexProvider) metadata(ctx context.Context, c Candidate) (Metadata, st
 	if p.Query == nil {
 		return Metadata{}, "", fault.New(fault.Unsupported, "requirements of %s %s: neither its source nor a wheel says them, and no backend can be asked", c.Name, c.Version)
 	}
+	defer outsideBudget(ctx)()
 	m, err := p.Query(ctx, c)
 	return m, FromQuery, err
 }

@@ -256,7 +256,7 @@ func TestResolveIsBounded(t *testing.T) {
 	}
 	slow := &slowProvider{newUniverse(t, "a 1: b\nb 1:")}
 	_, err = Resolve(t.Context(), slow, testEnvironment(t), []Requirement{{Name: "a"}}, Options{Timeout: 50 * time.Millisecond})
-	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "longer than 50ms") {
+	if !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "longer than 50ms") {
 		t.Errorf("time: %v", err)
 	}
 	failing := &failingProvider{newUniverse(t, "a 1:\na 2:")}
