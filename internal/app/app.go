@@ -42,6 +42,8 @@ type Config struct {
 	// directory has used so far, else http://localhost:8420. Another one than
 	// before makes another builder, whose builds have to be trusted anew.
 	ExternalURL string
+	// AcceptClock signs although the clock is behind the newest time stamp.
+	AcceptClock bool
 	// Runtime is the OCI runtime; empty: runc.
 	Runtime string
 	// Workers is how many builds run at a time; 0: as many as there are
@@ -291,13 +293,22 @@ func (a *App) Authority(ctx context.Context) (*evidence.Authority, error) {
 	if !a.writer {
 		return nil, fault.New(fault.Conflict, "signing needs the data directory opened for writing")
 	}
-	if a.authority == nil {
-		var err error
-		if a.authority, err = evidence.Open(ctx, evidence.Config{Dir: a.path("log"), Keys: a.keys, ExternalURL: a.cfg.ExternalURL}); err != nil {
-			return nil, err
-		}
+	if a.authority != nil {
+		return a.authority, nil
 	}
-	return a.authority, nil
+	last, err := a.Store.NewestEvidence(ctx)
+	if err != nil {
+		return nil, err
+	}
+	auth, err := evidence.Open(ctx, evidence.Config{Dir: a.path("log"), Keys: a.keys, ExternalURL: a.cfg.ExternalURL, Last: last, AcceptClock: a.cfg.AcceptClock})
+	if err != nil {
+		return nil, err
+	}
+	if err := a.finish(ctx, auth); err != nil {
+		return nil, errors.Join(err, auth.Close())
+	}
+	a.authority = auth
+	return auth, nil
 }
 
 // Mode is the one security setting that builds run under.

@@ -27,46 +27,6 @@ type pending struct {
 	step digest.Digest
 }
 
-// sign signs, logs and stores statements: bundle as blob first, row after.
-func (a *App) sign(ctx context.Context, ps []pending) error {
-	if len(ps) == 0 {
-		return nil
-	}
-	auth, err := a.Authority(ctx)
-	if err != nil {
-		return err
-	}
-	sts := make([]evidence.Statement, len(ps))
-	for i, p := range ps {
-		sts[i] = p.st
-	}
-	signed, err := auth.AttestAll(ctx, sts)
-	if err != nil {
-		return err
-	}
-	for i, sg := range signed {
-		p := ps[i]
-		keep := func(name string, b []byte) error {
-			d, err := a.putBytes(ctx, "", b)
-			if err != nil {
-				return err
-			}
-			at := sg.LogIndex
-			return a.Store.AddEvidence(ctx, store.Evidence{Subject: p.st.Subject.Digest, Name: name, PredicateType: p.st.PredicateType,
-				Blob: d, LogIndex: &at, Step: p.step, Created: time.Now().UTC()})
-		}
-		if err := keep(p.name, sg.Bundle); err != nil {
-			return err
-		}
-		if p.dsse != "" {
-			if err := keep(p.dsse, sg.DSSE); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // attestBuilds signs a provenance for each final build that has none, and a
 // statement for each rebuild that has none.
 func (a *App) attestBuilds(ctx context.Context, s *Solved) error {
@@ -77,6 +37,17 @@ func (a *App) attestBuilds(ctx context.Context, s *Solved) error {
 // attested is attestBuilds, and gives what is stored then with the checker that
 // verified it.
 func (a *App) attested(ctx context.Context, s *Solved) (*gathered, *checker, error) {
+	// What an interrupted writer signed is finished first, so that it is not
+	// signed again.
+	left, err := a.Store.AllPending(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(left) > 0 {
+		if _, err := a.Authority(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
 	check, err := a.checker(a.cfg.Fresh)
 	if err != nil {
 		return nil, nil, err

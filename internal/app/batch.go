@@ -1,0 +1,129 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"hallmark/internal/digest"
+	"hallmark/internal/evidence"
+	"hallmark/internal/fault"
+	"hallmark/internal/store"
+)
+
+// batch is a number of signed statements on their way into the log, as a stored
+// document: what is needed to finish them after an interruption.
+type batch struct {
+	Schema string      `json:"schema"` // batchSchema
+	From   int64       `json:"from"`   // the log's size before; what of the batch is in the log lies behind it
+	Items  []batchItem `json:"items"`
+}
+
+// batchItem is one statement of a batch, with the rows that it gets.
+type batchItem struct {
+	evidence.Prepared
+	Subject       digest.Digest `json:"subject"`
+	PredicateType string        `json:"predicate_type"`
+	Name          string        `json:"name"`
+	DSSE          string        `json:"dsse,omitempty"` // name of the bare envelope, if it is kept as well
+	Step          digest.Digest `json:"step,omitempty"`
+}
+
+const batchSchema = "urn:hallmark:batch:v1"
+
+// sign signs, logs and stores statements. What is signed is kept before it goes
+// into the log, and its rows are written all at once: so each entry of the log has
+// its evidence, whatever moment the process was killed at, if not now then as soon
+// as the next writer has finished the batch.
+func (a *App) sign(ctx context.Context, ps []pending) error {
+	if len(ps) == 0 {
+		return nil
+	}
+	auth, err := a.Authority(ctx)
+	if err != nil {
+		return err
+	}
+	sts := make([]evidence.Statement, len(ps))
+	for i, p := range ps {
+		sts[i] = p.st
+	}
+	signed, err := auth.Sign(sts)
+	if err != nil {
+		return err
+	}
+	b := batch{Schema: batchSchema}
+	if b.From, err = auth.Size(ctx); err != nil {
+		return err
+	}
+	for i, p := range ps {
+		b.Items = append(b.Items, batchItem{Prepared: signed[i], Subject: p.st.Subject.Digest, PredicateType: p.st.PredicateType,
+			Name: p.name, DSSE: p.dsse, Step: p.step})
+	}
+	id, err := a.put(ctx, b)
+	if err != nil {
+		return err
+	}
+	if err := a.Store.AddPending(ctx, store.Pending{Blob: id, Created: time.Now().UTC()}); err != nil {
+		return err
+	}
+	return a.enter(ctx, auth, id, b, -1)
+}
+
+// enter brings a batch into the log and stores its evidence: bundles as blobs
+// first, then all rows. from is as for evidence.Authority.Enter.
+func (a *App) enter(ctx context.Context, auth *evidence.Authority, id digest.Digest, b batch, from int64) error {
+	prepared := make([]evidence.Prepared, len(b.Items))
+	for i, it := range b.Items {
+		prepared[i] = it.Prepared
+	}
+	signed, err := auth.Enter(ctx, prepared, from)
+	if err != nil {
+		return err
+	}
+	var rows []store.Evidence
+	for i, sg := range signed {
+		it := b.Items[i]
+		keep := func(name string, content []byte) error {
+			d, err := a.putBytes(ctx, "", content)
+			if err != nil {
+				return err
+			}
+			at := sg.LogIndex
+			rows = append(rows, store.Evidence{Subject: it.Subject, Name: name, PredicateType: it.PredicateType,
+				Blob: d, LogIndex: &at, Step: it.Step, Created: time.Now().UTC()})
+			return nil
+		}
+		if err := keep(it.Name, sg.Bundle); err != nil {
+			return err
+		}
+		if it.DSSE != "" {
+			if err := keep(it.DSSE, sg.DSSE); err != nil {
+				return err
+			}
+		}
+	}
+	return a.Store.FinishPending(ctx, id, rows)
+}
+
+// finish brings to their end the batches that an interrupted writer left on their
+// way into the log.
+func (a *App) finish(ctx context.Context, auth *evidence.Authority) error {
+	left, err := a.Store.AllPending(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range left {
+		var b batch
+		if err := a.get(p.Blob, &b); err != nil {
+			return fmt.Errorf("finish what was being signed: %w", err)
+		}
+		if b.Schema != batchSchema {
+			return fault.New(fault.Unsupported, "finish what was being signed: batch %s has schema %.80q, want %s", p.Blob.Short(), b.Schema, batchSchema)
+		}
+		if err := a.enter(ctx, auth, p.Blob, b, b.From); err != nil {
+			return fmt.Errorf("finish what was being signed: %w", err)
+		}
+	}
+	return nil
+}
+
