@@ -515,33 +515,3 @@ func (c *seedUpdate) Run(e *env) error {
 		return err
 	})
 }
-
-type fsckCmd struct{}
-
-func (c *fsckCmd) Run(e *env) error {
-	a, err := e.open(true)
-	if err != nil {
-		return err
-	}
-	defer a.Close()
-	found, err := a.Fsck(e.ctx)
-	if err != nil {
-		return err
-	}
-	if found == nil {
-		found = []app.Damage{}
-	}
-	err = e.print(found, func(w io.Writer) error {
-		for _, d := range found {
-			fmt.Fprintf(w, "%s: %s\n", d.Where, d.Message)
-		}
-		if len(found) == 0 {
-			fmt.Fprintln(w, "clean")
-		}
-		return nil
-	})
-	if err == nil && len(found) > 0 {
-		return &gateError{exitUnverified, fmt.Sprintf("%d places are damaged", len(found))}
-	}
-	return err
-}

@@ -18,13 +18,14 @@ import (
 
 // global are the flags that every command has.
 type global struct {
-	Data    string           `help:"Data directory: database, blobs, log and keys." env:"HALLMARK_DATA" default:"" placeholder:"DIR"`
-	Server  string           `help:"Work on a server instead of a data directory (not in this version)." env:"HALLMARK_SERVER" placeholder:"URL"`
-	JSON    bool             `name:"json" help:"One JSON document on standard output."`
-	Quiet   bool             `help:"No progress on standard error."`
-	Dir     string           `short:"C" help:"The project's folder." default:"." placeholder:"DIR"`
-	Runtime string           `help:"OCI runtime that runs the builds." env:"HALLMARK_RUNTIME" default:"runc" placeholder:"NAME"`
-	Version kong.VersionFlag `help:"Say the version."`
+	Data        string           `help:"Data directory: database, blobs, log and keys." env:"HALLMARK_DATA" default:"" placeholder:"DIR"`
+	Server      string           `help:"Work on a server instead of a data directory (not in this version)." env:"HALLMARK_SERVER" placeholder:"URL"`
+	JSON        bool             `name:"json" help:"One JSON document on standard output."`
+	Quiet       bool             `help:"No progress on standard error."`
+	Dir         string           `short:"C" help:"The project's folder." default:"." placeholder:"DIR"`
+	Runtime     string           `help:"OCI runtime that runs the builds." env:"HALLMARK_RUNTIME" default:"runc" placeholder:"NAME"`
+	AcceptClock bool             `name:"accept-clock" help:"Sign although the clock is behind the newest time stamp here: it was wrong then and is right now."`
+	Version     kong.VersionFlag `help:"Say the version."`
 }
 
 // env is what a command works with.
@@ -51,19 +52,28 @@ func (e *env) data() (string, error) {
 	return filepath.Join(home, ".local", "share", "hallmark"), nil
 }
 
-// open opens the data directory.
-func (e *env) open(writer bool, more ...func(*app.Config)) (*app.App, error) {
+// config is what the data directory is opened with.
+func (e *env) config(writer bool) (app.Config, error) {
 	if e.global.Server != "" {
-		return nil, fmt.Errorf("--server: working on a server is not in this version; leave it out to work on a data directory")
+		return app.Config{}, fmt.Errorf("--server: working on a server is not in this version; leave it out to work on a data directory")
 	}
 	dir, err := e.data()
 	if err != nil {
-		return nil, err
+		return app.Config{}, err
 	}
-	cfg := app.Config{Data: dir, Runtime: e.global.Runtime}
+	cfg := app.Config{Data: dir, Runtime: e.global.Runtime, AcceptClock: e.global.AcceptClock}
 	if !e.global.Quiet && writer {
 		e.bar = newProgress(e.err)
 		cfg.Progress = e.bar
+	}
+	return cfg, nil
+}
+
+// open opens the data directory.
+func (e *env) open(writer bool, more ...func(*app.Config)) (*app.App, error) {
+	cfg, err := e.config(writer)
+	if err != nil {
+		return nil, err
 	}
 	for _, m := range more {
 		m(&cfg)

@@ -88,21 +88,8 @@ type App struct {
 // fault.Conflict. Readers need no lock, see what was committed, and write
 // nothing.
 func Open(ctx context.Context, cfg Config, writer bool) (*App, error) {
-	a := &App{cfg: cfg, dir: cfg.Data, writer: writer, progress: cfg.Progress}
-	if a.progress == nil {
-		a.progress = silent{}
-	}
-	if a.dir == "" {
-		return nil, fault.New(fault.Usage, "no data directory: set --data or HALLMARK_DATA")
-	}
-	var err error
-	if a.dir, err = filepath.Abs(a.dir); err != nil {
-		return nil, err
-	}
-	if a.pin, err = debian.ParsePin(seed.Bookworm); err != nil {
-		return nil, fmt.Errorf("the seed's pin in this program: %w", err)
-	}
-	if a.pinID, err = a.pin.Digest(); err != nil {
+	a, err := newApp(cfg, writer)
+	if err != nil {
 		return nil, err
 	}
 	ok := false
@@ -132,6 +119,28 @@ func Open(ctx context.Context, cfg Config, writer bool) (*App, error) {
 	return a, nil
 }
 
+// newApp is an App that nothing is open of yet.
+func newApp(cfg Config, writer bool) (*App, error) {
+	a := &App{cfg: cfg, dir: cfg.Data, writer: writer, progress: cfg.Progress}
+	if a.progress == nil {
+		a.progress = silent{}
+	}
+	if a.dir == "" {
+		return nil, fault.New(fault.Usage, "no data directory: set --data or HALLMARK_DATA")
+	}
+	var err error
+	if a.dir, err = filepath.Abs(a.dir); err != nil {
+		return nil, err
+	}
+	if a.pin, err = debian.ParsePin(seed.Bookworm); err != nil {
+		return nil, fmt.Errorf("the seed's pin in this program: %w", err)
+	}
+	if a.pinID, err = a.pin.Digest(); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
 func (a *App) stateDir() string {
 	if a.writer {
 		return a.path("tmp", "sandbox")
@@ -146,8 +155,8 @@ func (a *App) openWriter(ctx context.Context) error {
 	if err := a.takeLock(); err != nil {
 		return err
 	}
-	if err := errors.Join(os.RemoveAll(a.path("tmp")), os.MkdirAll(a.path("tmp", "sandbox"), 0o755)); err != nil {
-		return fmt.Errorf("data directory: %w", err)
+	if err := a.emptyTmp(); err != nil {
+		return err
 	}
 	if err := a.openKeys(); err != nil {
 		return err
@@ -160,16 +169,22 @@ func (a *App) openWriter(ctx context.Context) error {
 	return err
 }
 
+// emptyTmp takes away what earlier writers left unfinished.
+func (a *App) emptyTmp() error {
+	left, err := filepath.Glob(a.path(".keys-new-*"))
+	for _, d := range append(left, a.path("tmp"), a.path("settings.json.new")) {
+		err = errors.Join(err, os.RemoveAll(d))
+	}
+	if err = errors.Join(err, os.MkdirAll(a.path("tmp", "sandbox"), 0o755)); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	return nil
+}
+
 // openKeys reads the keys, or makes them where nothing was ever signed: they come
 // before the database and the log, so that a folder with one of these and without
 // keys has lost them.
 func (a *App) openKeys() error {
-	left, _ := filepath.Glob(a.path(".keys-new-*"))
-	for _, d := range left {
-		if err := os.RemoveAll(d); err != nil {
-			return fmt.Errorf("data directory: %w", err)
-		}
-	}
 	for _, name := range []string{"hallmark.db", "log"} {
 		if _, err := os.Lstat(a.path(name)); err == nil {
 			a.keys, err = keys.Read(a.path("keys"))
@@ -200,6 +215,10 @@ func (a *App) openReader(ctx context.Context) error {
 // takeLock makes this process the one writer of the data directory.
 func (a *App) takeLock() error {
 	f, err := os.OpenFile(a.path("lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if errors.Is(err, errReadOnly) || errors.Is(err, os.ErrPermission) {
+		return fault.Advise(fault.Conflict, "See that it is not mounted read-only and belongs to this user, or name another one with --data. Commands that only read, such as status and verify, work as it is.",
+			"the data directory %s cannot be written: %w", a.dir, err)
+	}
 	if err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
@@ -216,6 +235,9 @@ func (a *App) takeLock() error {
 	a.lock = f
 	return nil
 }
+
+// errReadOnly is what the kernel says of a file system that is mounted read-only.
+const errReadOnly = syscall.EROFS
 
 func writeAt(f *os.File, s string) error { _, err := f.WriteAt([]byte(s), 0); return err }
 
@@ -256,14 +278,24 @@ func (a *App) settle() error {
 		s.Builders = append(s.Builders, a.BuilderID())
 	}
 	a.settings = s
-	if b, err = json.MarshalIndent(s, "", "  "); err != nil {
+	if b, err = s.marshal(); err != nil {
 		return err
 	}
 	tmp := name + ".new"
-	if err := os.WriteFile(tmp, append(b, '\n'), 0o644); err != nil {
+	f, err := os.Create(tmp)
+	if err != nil {
 		return fmt.Errorf("settings: %w", err)
 	}
-	return os.Rename(tmp, name)
+	if err := errors.Join(writeAt(f, string(b)), f.Sync(), f.Close(), os.Rename(tmp, name)); err != nil {
+		return fmt.Errorf("settings: %w", err)
+	}
+	return nil
+}
+
+// marshal is the settings' file.
+func (s settings) marshal() ([]byte, error) {
+	b, err := json.MarshalIndent(s, "", "  ")
+	return append(b, '\n'), err
 }
 
 func (a *App) path(parts ...string) string {

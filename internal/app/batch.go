@@ -126,4 +126,3 @@ func (a *App) finish(ctx context.Context, auth *evidence.Authority) error {
 	}
 	return nil
 }
-

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"hallmark/internal/digest"
-	"hallmark/internal/ecosystem/debian"
 	"hallmark/internal/ecosystem/pypi"
 	"hallmark/internal/evidence"
 	"hallmark/internal/fault"
@@ -373,90 +372,4 @@ func (a *App) RebuildPlan(ctx context.Context, doc []byte, name string) (*Rebuil
 // VerifierID is the verifier.id of the summaries that are made here.
 func (a *App) VerifierID() string {
 	return strings.TrimSuffix(a.cfg.ExternalURL, "/") + "/verifier/" + a.KeyID()
-}
-
-// Damage is one thing that fsck found.
-type Damage struct {
-	Where   string `json:"where"`
-	Message string `json:"message"`
-}
-
-// Fsck checks database, blobs, log and evidence against one another.
-func (a *App) Fsck(ctx context.Context) ([]Damage, error) {
-	var out []Damage
-	found, err := a.Store.Check(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range found {
-		out = append(out, Damage{f.Table + " " + f.Row, f.Message})
-	}
-	a.progress.Stage("check blobs")
-	n := 0
-	err = a.Blobs.Walk(func(d digest.Digest, _ int64) error {
-		if n++; n%50 == 0 {
-			a.progress.Step(n, 0, d.Short())
-		}
-		if err := a.Blobs.Check(d); err != nil {
-			out = append(out, Damage{"blob " + d.String(), oneSentence(err)})
-		}
-		return ctx.Err()
-	})
-	if fault.Is(err, fault.Corrupt) {
-		out = append(out, Damage{"blobs", oneSentence(err)})
-	} else if err != nil {
-		return nil, err
-	}
-	if _, err := evidence.CheckLog(ctx, a.path("log"), a.keys.Log.Public()); err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		out = append(out, Damage{"log", oneSentence(err)})
-	}
-	if l, err := debian.LoadLayer(a.pin, a.seedDir()); err == nil {
-		a.progress.Stage("check the seed")
-		if err := debian.Verify(l.Dir, l); err != nil {
-			out = append(out, Damage{"seed", oneSentence(err) + "; remove the folder " + filepath.Base(filepath.Dir(l.Dir)) + " under layers, it is made anew"})
-		}
-	}
-	more, err := a.fsckEvidence(ctx)
-	return append(out, more...), err
-}
-
-// fsckEvidence verifies every stored bundle and that the log holds its entry.
-func (a *App) fsckEvidence(ctx context.Context) ([]Damage, error) {
-	check, err := a.checker(true)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := a.Store.AllEvidence(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var out []Damage
-	a.progress.Stage("check evidence")
-	for i, row := range rows {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		a.progress.Step(i+1, len(rows), row.Name)
-		if row.Name == vsaDSSEFile || row.PredicateType == seedEvidenceType {
-			continue
-		}
-		b, err := a.Blobs.ReadAll(row.Blob, maxDocument)
-		if err != nil {
-			continue // named already
-		}
-		v, err := check.v.Verify(b, row.Subject, row.PredicateType)
-		if err == nil {
-			err = evidence.CheckConsistency(ctx, a.path("log"), a.keys.Log.Public(), v)
-		}
-		if err == nil && row.LogIndex != nil && *row.LogIndex != v.LogIndex {
-			err = fmt.Errorf("its row says log entry %d, the bundle says %d", *row.LogIndex, v.LogIndex)
-		}
-		if err != nil {
-			out = append(out, Damage{"evidence " + row.Subject.Short() + "/" + row.Name, oneSentence(err)})
-		}
-	}
-	return out, nil
 }

@@ -85,6 +85,9 @@ func (l *layers) get(key string, note any, make func(dir string) (any, error)) (
 	if err := os.WriteFile(filepath.Join(tmp, "layer.json"), b, 0o644); err != nil {
 		return "", err
 	}
+	if err := sumTree(tmp); err != nil {
+		return "", fmt.Errorf("layer %s: %w", key, err)
+	}
 	// A layer without its note was never finished; nothing can have it mounted.
 	if err := os.RemoveAll(final); err != nil {
 		return "", fmt.Errorf("layer %s: %w", key, err)

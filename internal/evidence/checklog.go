@@ -75,6 +75,23 @@ func CheckLog(ctx context.Context, dir string, pub crypto.PublicKey) (uint64, er
 	return cp.Size, c.error()
 }
 
+// LogSize is how many entries the signed checkpoint of the log in dir covers; 0 if
+// there is none yet.
+func LogSize(dir string, pub crypto.PublicKey) (uint64, error) {
+	v, err := noteVerifier(LogOrigin(pub), pub)
+	if err != nil {
+		return 0, err
+	}
+	cp, _, err := readCheckpoint(dir, v)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return cp.Size, nil
+}
+
 // logDamage is an error about a damaged log.
 func logDamage(format string, args ...any) error {
 	return fault.Advise(fault.Corrupt, "Run hallmark fsck --repair: it writes anew what the signed bundles and the checkpoint prove. What it cannot mend comes from a backup of the log's folder; the log is append-only, so any later copy serves.", format, args...)

@@ -88,7 +88,7 @@ func Open(ctx context.Context, cfg Config) (*Authority, error) {
 	if cfg.Keys == nil {
 		return nil, fault.New(fault.Usage, "open evidence log %s: no keys given", cfg.Dir)
 	}
-	external, err := externalURL(cfg.ExternalURL)
+	external, err := ExternalURL(cfg.ExternalURL)
 	if err != nil {
 		return nil, err
 	}
@@ -352,7 +352,9 @@ func keyHint(spki []byte) string {
 	return base64.StdEncoding.EncodeToString(h[:])
 }
 
-func externalURL(s string) (string, error) {
+// ExternalURL reads the base of builder and verifier ids, empty for the default,
+// and gives it in its one spelling; what is no such address is fault.Usage.
+func ExternalURL(s string) (string, error) {
 	if s == "" {
 		s = DefaultExternalURL
 	}

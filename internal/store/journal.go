@@ -264,6 +264,29 @@ func (s *Store) FinishPending(ctx context.Context, blob digest.Digest, rows []Ev
 	})
 }
 
+// ForgetEvidence enters into the journal that rows of evidence were lost which the
+// database no longer has; repair calls it once their statements are all there
+// again, in rows of their own. It gives how many.
+func (s *Store) ForgetEvidence(ctx context.Context) (int, error) {
+	n := 0
+	return n, s.inTx(ctx, "what became of lost evidence", func(ctx context.Context, tx bun.Tx) error {
+		var lost []string
+		err := tx.NewRaw(`SELECT row FROM journal AS j WHERE tbl = 'evidence' AND sum <> ''
+			AND NOT EXISTS (SELECT 1 FROM journal AS k WHERE k.tbl = j.tbl AND k.row = j.row AND k.seq > j.seq)
+			AND NOT EXISTS (SELECT 1 FROM evidence WHERE CAST(id AS TEXT) = j.row) ORDER BY seq`).Scan(ctx, &lost)
+		if err != nil {
+			return err
+		}
+		for _, row := range lost {
+			if err := s.journal(ctx, tx, "evidence", row, ""); err != nil {
+				return err
+			}
+		}
+		n = len(lost)
+		return nil
+	})
+}
+
 // cells is SQL that gives a row's cells as one text, no two of which are the same
 // for different cells: the type and the bytes of each in hexadecimal digits.
 func (t sealedTable) cells() string {

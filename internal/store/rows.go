@@ -370,20 +370,22 @@ func (s *Store) addEvidence(ctx context.Context, tx bun.Tx, e Evidence) error {
 }
 
 // Evidence lists what is served for a subject: of each name the newest, sorted
-// by name.
+// by name. The newest is the one that the log has last: a row that was lost and
+// found again does not become newer by that.
 func (s *Store) Evidence(ctx context.Context, subject digest.Digest) ([]Evidence, error) {
 	return list[Evidence](ctx, s, "evidence", "name",
-		"id IN (SELECT MAX(id) FROM evidence WHERE subject = ? GROUP BY name)", subject)
+		`subject = ? AND NOT EXISTS (SELECT 1 FROM evidence AS later WHERE later.subject = evidence.subject AND later.name = evidence.name
+			AND (COALESCE(later.log_index, -1), later.id) > (COALESCE(evidence.log_index, -1), evidence.id))`, subject)
 }
 
 // EvidenceFile finds the newest evidence of a subject and a name.
 func (s *Store) EvidenceFile(ctx context.Context, subject digest.Digest, name string) (Evidence, error) {
-	return one[Evidence](ctx, s, fmt.Sprintf("evidence %.120s of %s", name, subject), "id DESC", "subject = ? AND name = ?", subject, name)
+	return one[Evidence](ctx, s, fmt.Sprintf("evidence %.120s of %s", name, subject), "COALESCE(log_index, -1) DESC, id DESC", "subject = ? AND name = ?", subject, name)
 }
 
 // EvidenceHistory lists all evidence of a subject, oldest first.
 func (s *Store) EvidenceHistory(ctx context.Context, subject digest.Digest) ([]Evidence, error) {
-	return list[Evidence](ctx, s, "evidence", "id", "subject = ?", subject)
+	return list[Evidence](ctx, s, "evidence", "COALESCE(log_index, -1), id", "subject = ?", subject)
 }
 
 // AllEvidence lists every row of evidence, in the order in which they came.
@@ -399,4 +401,13 @@ func (s *Store) NewestEvidence(ctx context.Context) (time.Time, error) {
 		return time.Time{}, err
 	}
 	return rows[0].Created, nil
+}
+
+// Builders lists the builder ids that builds were made under, sorted.
+func (s *Store) Builders(ctx context.Context) ([]string, error) {
+	var ids []string
+	if err := s.db.NewSelect().Model((*Build)(nil)).Distinct().Column("builder").OrderExpr("builder").Scan(ctx, &ids); err != nil {
+		return nil, fmt.Errorf("list builders: %w", kind(err))
+	}
+	return ids, nil
 }
