@@ -303,6 +303,8 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 	switch {
 	case fault.Is(err, fault.Hostile), fault.Is(err, fault.Unverified):
 		return no("build-failed", "", nil, "Its source archive was refused: %s.", oneLine(err)), nil
+	case fault.Is(err, fault.NotFound):
+		return no("no-source", "", nil, "Its source archive cannot be had: %s.", oneLine(err)), nil
 	case err != nil:
 		return nil, err
 	}

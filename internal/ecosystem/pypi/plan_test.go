@@ -452,6 +452,10 @@ func TestPlanRefusesSources(t *testing.T) {
 	y.want(p, "lib=1()")
 	y.unplanned(p, "binary", "no-source", "no source archive of version 1")
 	y.unplanned(p, "hostile", "build-failed", "Its source archive was refused: the archive; leaves its folder.")
+	y.broken["hostile-1.tar.gz"] = fault.New(fault.NotFound, "the index has it no more")
+	p = y.plan("hostile", "lib")
+	y.want(p, "lib=1()")
+	y.unplanned(p, "hostile", "no-source", "the index has it no more")
 	y.broken["hostile-1.tar.gz"] = errors.New("disk full")
 	if _, err := y.planner(1).Plan(t.Context(), []string{"hostile"}); err == nil {
 		t.Error("an error of the host became one of the package")
