@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -125,7 +126,7 @@ type statusCmd struct {
 }
 
 func (c *statusCmd) Run(e *env) error {
-	a, r, err := e.report(false)
+	a, r, err := e.project(false, (*app.App).Glance)
 	if err != nil {
 		return err
 	}
@@ -151,8 +152,15 @@ func (c *statusCmd) Run(e *env) error {
 	return nil
 }
 
-// report opens the data directory and gives the status of the project here.
+// report opens the data directory and gives the status of the project here, with
+// all that it rests on.
 func (e *env) report(writer bool, more ...func(*app.Config)) (*app.App, *app.Report, error) {
+	return e.project(writer, (*app.App).Status, more...)
+}
+
+// project opens the data directory and gives what look says of the newest commit of
+// the project here.
+func (e *env) project(writer bool, look func(*app.App, context.Context, digest.Digest) (*app.Report, error), more ...func(*app.Config)) (*app.App, *app.Report, error) {
 	c, err := project.Load(e.global.Dir)
 	if err != nil {
 		return nil, nil, err
@@ -164,7 +172,7 @@ func (e *env) report(writer bool, more ...func(*app.Config)) (*app.App, *app.Rep
 	id, _, err := a.Head(e.ctx, c.Project)
 	if err == nil {
 		var r *app.Report
-		if r, err = a.Status(e.ctx, id); err == nil {
+		if r, err = look(a, e.ctx, id); err == nil {
 			return a, r, nil
 		}
 	}
@@ -290,7 +298,7 @@ type verifyCmd struct {
 }
 
 func (c *verifyCmd) Run(e *env) error {
-	a, r, err := e.report(false)
+	a, r, err := e.report(false, func(cfg *app.Config) { cfg.Fresh = true })
 	if err != nil {
 		return err
 	}

@@ -39,13 +39,20 @@ type memo struct {
 	Stamps   digest.Digest   `json:"stamps"` // of the blobs
 	Lock     digest.Digest   `json:"lock"`   // of hallmark.lock
 	Caveats  []string        `json:"caveats"`
-	Direct   []int           `json:"direct"` // rows of the document that were asked for
+	Rows     map[int]memoRow `json:"rows"`
 	Document json.RawMessage `json:"document"`
 	// Behind the JSON, as bytes: the digests of blobs and steps.
 	Blobs int `json:"blobs"`
 	Steps int `json:"steps"`
 
 	blobs, steps []digest.Digest
+}
+
+// memoRow is what a row of the document has beside its JSON; a row without any is
+// left out.
+type memoRow struct {
+	Direct  bool            `json:"direct,omitempty"`
+	Failure *status.Failure `json:"failure,omitempty"`
 }
 
 // restsOn is what a memo rests on beside rows and blobs.
@@ -132,13 +139,29 @@ func (a *App) Settled(ctx context.Context, id digest.Digest, c project.Commit, d
 	}
 	// What the document's JSON leaves out.
 	doc.Caveats = m.Caveats
-	for _, i := range m.Direct {
+	for i, row := range m.Rows {
 		if i < 0 || i >= len(doc.Artifacts) {
 			return status.Document{}, false
 		}
-		doc.Artifacts[i].Direct = true
+		doc.Artifacts[i].Direct, doc.Artifacts[i].Failure = row.Direct, row.Failure
 	}
 	return doc, true
+}
+
+// Glance is Status for whoever only shows it: what the report rests on (Solved,
+// Verdicts and Input) may be missing from it.
+func (a *App) Glance(ctx context.Context, id digest.Digest) (*Report, error) {
+	c, err := a.Commit(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	doc, ok := a.Settled(ctx, id, c, "")
+	if !ok {
+		return a.Status(ctx, id)
+	}
+	r := &Report{Document: doc, Commit: c, CommitID: id}
+	r.Policy, r.PolicyID, err = Policy(c.Policy)
+	return r, err
 }
 
 func sameRests(x, y restsOn) bool {
@@ -170,10 +193,10 @@ func (a *App) Settle(ctx context.Context, dir string, r *Report) error {
 	if err != nil {
 		return err
 	}
-	m := memo{Rests: rests, Made: time.Now().UTC(), Mark: mark, Lock: lockDigest(dir), Caveats: r.Document.Caveats}
+	m := memo{Rests: rests, Made: time.Now().UTC(), Mark: mark, Lock: lockDigest(dir), Caveats: r.Document.Caveats, Rows: map[int]memoRow{}}
 	for i, row := range r.Document.Artifacts {
-		if row.Direct {
-			m.Direct = append(m.Direct, i)
+		if row.Direct || row.Failure != nil {
+			m.Rows[i] = memoRow{row.Direct, row.Failure}
 		}
 	}
 	if m.blobs, m.steps, err = a.lookedAt(ctx, r); err != nil {

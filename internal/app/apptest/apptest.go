@@ -9,6 +9,7 @@ package apptest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -33,6 +34,7 @@ type Spec struct {
 	// FailEvery makes every so many-th package, which none other needs, one whose
 	// build failed; 0: none.
 	FailEvery int
+	Prefix    string // of the packages' names; empty: "package"
 }
 
 // Fill makes the project of spec in the data directory of a, which must be open
@@ -87,14 +89,15 @@ func (f *filler) project(spec Spec) error {
 	f.p = plan.Plan{Schema: plan.Schema, Ecosystem: "pypi", Requirements: []string{}, Platform: f.a.Platform(),
 		AtTime: f.at.Format(time.RFC3339), AtTimeEnforced: true,
 		Seed: plan.Seed{Name: seed.Suite, Digest: seed.Digest, Bytes: 1 << 30}}
-	backend, err := f.step("backend", profile, nil, false)
+	prefix := cmp.Or(spec.Prefix, "package")
+	backend, err := f.step(prefix+"-backend", profile, nil, false)
 	if err != nil {
 		return err
 	}
 	var can []purl.PURL // what others may run with
 	for i := range spec.Packages {
 		fails := spec.FailEvery > 0 && i%spec.FailEvery == spec.FailEvery-1
-		s, err := f.step(fmt.Sprintf("package-%05d", i), profile, []plan.Step{backend}, fails)
+		s, err := f.step(fmt.Sprintf("%s-%05d", prefix, i), profile, []plan.Step{backend}, fails)
 		if err != nil {
 			return err
 		}
