@@ -37,6 +37,22 @@ func FuzzParseMountinfo(f *testing.F) {
 	})
 }
 
+// FuzzParseStatus: a line says what it says, whatever lines stand around it.
+func FuzzParseStatus(f *testing.F) {
+	f.Add("Name:\tsh\nSeccomp:\t2\nUid:\t0\t0\t0\t0\n", "x:y:z\nno colon\n:\n")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		alone := parseStatus(b)
+		for k, v := range parseStatus(a + "\n" + b) {
+			if strings.ContainsAny(k+v, "\n") || strings.TrimSpace(v) != v {
+				t.Fatalf("%q: %q %q", a, k, v)
+			}
+			if w, ok := alone[k]; ok && v != w {
+				t.Fatalf("%q behind %q: %s is %q, not %q", b, a, k, v, w)
+			}
+		}
+	})
+}
+
 func FuzzReadQuery(f *testing.F) {
 	f.Add([]byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 'a', 4, 't', 'e', 's', 't', 0, 0, 1, 0, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -598,6 +599,24 @@ func FuzzMetadata(f *testing.F) {
 			t.Fatalf("%+v", m)
 		}
 		m.Requires(env, m.ProvidesExtra)
+		// What was read can be written and is read the same.
+		var w strings.Builder
+		fmt.Fprintf(&w, "Metadata-Version: %s\nName: %s\nVersion: %s\nRequires-Python: %s\n", m.MetadataVersion, m.Name, m.Version, m.RequiresPython)
+		for _, r := range m.RequiresDist {
+			fmt.Fprintf(&w, "Requires-Dist: %s\n", r)
+		}
+		for _, x := range m.ProvidesExtra {
+			fmt.Fprintf(&w, "Provides-Extra: %s\n", x)
+		}
+		for _, d := range m.Dynamic {
+			fmt.Fprintf(&w, "Dynamic: %s\n", d)
+		}
+		again, err := ParseMetadata([]byte(w.String()))
+		x, _ := json.Marshal(m)
+		y, _ := json.Marshal(again)
+		if err != nil || string(x) != string(y) {
+			t.Fatalf("%s reads as %s, %v", x, y, err)
+		}
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"hallmark/internal/fault"
+	"hallmark/internal/purl"
 )
 
 func testEnvironment(t testing.TB) Environment {
@@ -133,19 +134,25 @@ func TestEnvironment(t *testing.T) {
 }
 
 func FuzzRequirement(f *testing.F) {
-	for _, s := range []string{"a", "a[b]>=1,<2; os_name=='x' and (extra == 'y' or python_version<'3')", "a (==1.*)", "a@b"} {
+	for _, s := range []string{"a", "a[b]>=1,<2; os_name=='x' and (extra == 'y' or python_version<'3')", "a (==1.*)", "a@b", "pkg:pypi/A.b@1.0", "pypi:a", "pkg:pypi/a@1%3B", "pkg:npm/a"} {
 		f.Add(s)
 	}
 	env := testEnvironment(f)
 	f.Fuzz(func(t *testing.T, s string) {
-		for _, parse := range []func(string) (Requirement, error){ParseRequirement, ParseLegacyRequirement} {
+		for _, parse := range []func(string) (Requirement, error){ParseRequirement, ParseLegacyRequirement, ParseUserRequirement} {
 			a, err := parse(s)
 			if err != nil {
+				if fault.KindOf(err) == "" {
+					t.Fatalf("%q: %v has no kind", s, err)
+				}
 				continue
 			}
 			b, err := ParseRequirement(a.String())
 			if err != nil || b.String() != a.String() || a.Marker.Evaluate(env, "x") != b.Marker.Evaluate(env, "x") {
 				t.Fatalf("%q: %q reads as %q, %v", s, a, b, err)
+			}
+			if purl.Is(strings.TrimSpace(s)) && (len(a.Specifiers) > 1 || len(a.Extras) > 0 || a.Marker != nil || len(a.Specifiers) == 1 && !a.Specifiers.Pinned()) {
+				t.Fatalf("%q reads as %q, which is more than a name and a version", s, a)
 			}
 		}
 	})

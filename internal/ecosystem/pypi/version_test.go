@@ -216,6 +216,7 @@ func FuzzVersion(f *testing.F) {
 	})
 }
 
+// FuzzSpecifiers reads clauses (parseSpecifier), writes them and reads them again.
 func FuzzSpecifiers(f *testing.F) {
 	for _, s := range []string{"~=2.2", "==1.1.*", "===foo", ">=1,<2", "!=1.0+a"} {
 		f.Add(s, "1.0")
