@@ -90,7 +90,11 @@ func shownLines(lines []string, at int) []string {
 func clipAll(in []string) []string {
 	out := make([]string, len(in))
 	for i, s := range in {
-		out[i] = clip(s, maxShownLine)
+		most := maxShownLine
+		if consequence.MatchString(s) {
+			most /= 2 // often a command with all its arguments
+		}
+		out[i] = clip(s, most)
 	}
 	return out
 }
