@@ -189,6 +189,14 @@ func explain(x finding, lines []string, exit int) *record.Failure {
 		if x.kind == lacksLinked && systemLibraries.link[strings.TrimPrefix(x.what, "lib")] != nil {
 			l = systemLibraries.link[strings.TrimPrefix(x.what, "lib")]
 		}
+		if x.kind == lacksNamed && strings.HasPrefix(x.what, "Python") {
+			// CMake's word for the interpreter, its headers, and NumPy.
+			f.Message = "CMake did not find what it needs of Python: " + sentence(x, lines)
+			if strings.Contains(strings.Join(lines[x.at:min(x.at+3, len(lines))], " "), "NumPy") {
+				f.Missing, f.Advice = "numpy", adviceModule
+			}
+			break
+		}
 		if x.kind == lacksNamed && isProgram(x.what) {
 			missing(record.FailMissingTool, adviceProgram, "the program", describe(systemLibraries.kinds[x.what]))
 			break
