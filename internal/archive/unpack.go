@@ -40,6 +40,7 @@ type unpacking struct {
 	lim     Limits
 	left    int64 // bytes that may still be written
 	seen    map[string]fs.FileMode
+	made    map[string]bool // folders that are on disk
 	dirTime map[string]time.Time
 	links   map[string]string
 	top     bool
@@ -70,7 +71,7 @@ func (u *unpacking) run(r io.ReaderAt, size int64, name, dir string, lim Limits)
 	}
 	defer u.root.Close()
 	u.lim, u.left = lim, lim.ratioLimit(size)
-	u.seen = map[string]fs.FileMode{".": fs.ModeDir}
+	u.seen, u.made = map[string]fs.FileMode{".": fs.ModeDir}, map[string]bool{".": true}
 	u.dirTime, u.links = map[string]time.Time{}, map[string]string{}
 
 	format, err := formatFor(r, size, name)
@@ -250,10 +251,11 @@ func (u *unpacking) claim(name string, mode fs.FileMode) (string, error) {
 	if len(u.seen)-1 > u.lim.Entries {
 		return "", limitFault("it has more than %d entries", u.lim.Entries)
 	}
-	if p := path.Dir(clean); p != "." && !mode.IsDir() {
+	if p := path.Dir(clean); !u.made[p] && !mode.IsDir() {
 		if err := u.root.MkdirAll(p, 0o755); err != nil {
 			return "", err
 		}
+		u.made[p] = true
 	}
 	return clean, nil
 }

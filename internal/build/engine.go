@@ -117,6 +117,7 @@ type Engine struct {
 	told    time.Time
 	rest    time.Duration
 	known   bool
+	refused sync.Map // by layer, the error of a source that is hostile
 }
 
 // State is what an engine does at a moment.
@@ -218,6 +219,9 @@ func (e *Engine) Source(ctx context.Context, d digest.Digest, file string, patch
 		kind = "source-natives-"
 	}
 	key := kind + sourceRules + "-" + patchesKey(patches) + d.Hex()
+	if err, ok := e.refused.Load(key); ok {
+		return PreparedSource{}, err.(error)
+	}
 	var note sourceNote
 	dir, err := e.layers.get(key, &note, func(tree string) (any, error) {
 		f, err := e.Blobs.Open(d)
@@ -248,6 +252,10 @@ func (e *Engine) Source(ctx context.Context, d digest.Digest, file string, patch
 		return sourceNote{Newest: info.Newest, Removed: removed}, nil
 	})
 	if err != nil {
+		// A hostile source costs its unpacking once, not each time it is asked for.
+		if fault.Is(err, fault.Hostile) {
+			e.refused.Store(key, err)
+		}
 		return PreparedSource{}, err
 	}
 	return PreparedSource{Dir: dir, Newest: note.Newest, Removed: note.Removed}, ctx.Err()
