@@ -102,6 +102,7 @@ var symptoms = []symptom{
 	// Messages that also stand in the logs of builds that go well.
 	{kind: lacksProgram, weak: true, re: regexp.MustCompile(`(?:FileNotFoundError|OSError).*No such file or directory: '([A-Za-z0-9_.+-]{1,60})'`)},
 	{kind: lacksProgram, weak: true, re: regexp.MustCompile(`(?:^|[\s:/])(?:sh|bash|dash|env|make): (?:\d+: |line \d+: )?'?(` + logWord + `)'?: (?:command )?not found`)},
+	{kind: lacksProgram, weak: true, re: regexp.MustCompile(`^\s*[^\s:]{1,200}: (?:line )?[0-9]{1,6}: (` + logWord + `): (?:command )?not found`)},
 	{kind: lacksProgram, weak: true, re: regexp.MustCompile(`env: ['‘](` + logWord + `)['’]: No such file or directory`)},
 	{kind: lacksProgram, weak: true, re: regexp.MustCompile(`make(?:\[\d+\])?: (` + logWord + `): No such file or directory`)},
 	{kind: lacksPkgconfig, weak: true, re: regexp.MustCompile(`No package '([^']{1,60})' found|Package '?(` + logWord + `)'?,? (?:required by .{0,100} )?(?:was )?not found`)},
