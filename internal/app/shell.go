@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"hallmark/internal/build"
@@ -21,6 +22,9 @@ func (a *App) Shell(ctx context.Context, r *Report, dir, what string, at time.Ti
 	steps, err := a.logSteps(ctx, r, what)
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return nil, err
+	}
+	if len(steps) == 0 && strings.HasPrefix(what, digest.Prefix) {
+		return nil, fault.Advise(fault.NotFound, "Name the package by its purl, or a requirement: then it is planned.", "no build of %.80q is stored", what)
 	}
 	if len(steps) == 0 {
 		if steps, err = a.planFor(ctx, dir, what, at); err != nil {

@@ -25,11 +25,16 @@ type exported struct {
 
 type rebuildStatement struct {
 	Result record.RebuildResult
-	Builds []struct{ Purpose, Outcome, Digest string }
+	Builds []struct{ Purpose, Outcome, Digest, Runtime, RuntimeDigest, Kernel string }
 }
 
 type provenance struct {
 	BuildDefinition struct {
+		InternalParameters struct {
+			Runtime   string
+			Limits    map[string]record.Fact
+			NotVaried map[string]string
+		}
 		ResolvedDependencies []struct {
 			URI         string
 			Name        string

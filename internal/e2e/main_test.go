@@ -192,6 +192,7 @@ func run(name string, args ...string) error {
 type project struct {
 	dir, data string
 	env       []string // beside the machine's own
+	user      string   // who works on it; empty: who runs the tests
 }
 
 // newProject makes a project in the shared data directory.
@@ -236,8 +237,16 @@ func (o output) String() string {
 // command makes a command of the program, which is killed at the test's end.
 func (p project) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, world.bin, args...)
+	gone := []string{"PIP_FIND_LINKS", "HALLMARK_SERVER"}
+	if p.user != "" {
+		cmd = exec.CommandContext(ctx, "setpriv", append([]string{"--reuid", p.user, "--regid", p.user, "--init-groups", world.bin}, args...)...)
+		gone = append(gone, "XDG_RUNTIME_DIR", "XDG_DATA_HOME", "XDG_CACHE_HOME")
+	}
 	cmd.Dir = p.dir
-	cmd.Env = append(clean(os.Environ(), "PIP_FIND_LINKS", "HALLMARK_SERVER"), "HALLMARK_DATA="+p.data)
+	cmd.Env = append(clean(os.Environ(), gone...), "HALLMARK_DATA="+p.data)
+	if p.user != "" {
+		cmd.Env = append(cmd.Env, "HOME="+p.dir, "USER="+p.user, "LOGNAME="+p.user)
+	}
 	cmd.Env = append(cmd.Env, p.env...)
 	cmd.WaitDelay = 10 * time.Second
 	return cmd
