@@ -42,7 +42,7 @@ func (b Backend) Project(ctx context.Context, org, name string) (*server.Project
 	if err != nil {
 		return nil, err
 	}
-	r, err := b.a.Status(ctx, id)
+	r, err := b.a.Glance(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -92,12 +92,13 @@ func (b Backend) TrustedRoot(context.Context) ([]byte, error) { return b.a.Trust
 func (b Backend) Log() http.Handler { return evidence.LogHandler(b.a.path("log")) }
 
 // Builder is server.Identity's.
-func (b Backend) Builder(_ context.Context, key, mode string) (server.Builder, error) {
+func (b Backend) Builder(ctx context.Context, key, mode string) (server.Builder, error) {
 	if key != b.a.KeyID() || mode != Mode {
 		return server.Builder{}, fault.New(fault.NotFound, "there is no builder %.40q/%.40q here", key, mode)
 	}
 	d, doc := b.a.runner.Profile()
-	return server.Builder{ID: b.a.BuilderID(), PublicKey: b.a.PublicKey(), Level: evidence.LevelBuild1, ProfileDigest: d, Profile: doc}, nil
+	newest, err := b.a.newestFacts(ctx)
+	return server.Builder{ID: b.a.BuilderID(), PublicKey: b.a.PublicKey(), Level: evidence.LevelBuild1, ProfileDigest: d, Profile: doc, Newest: newest}, err
 }
 
 // PublicKey is server.Identity's.
@@ -121,7 +122,7 @@ func (a *App) NewUnknown(ctx context.Context, r *Report) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		p, err := a.Status(ctx, id)
+		p, err := a.Glance(ctx, id)
 		switch {
 		case err == nil:
 			for _, n := range unknown(p.Document) {
