@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"hallmark/internal/build"
@@ -79,44 +78,6 @@ func (a *App) conclude(ctx context.Context, id digest.Digest, c project.Commit, 
 		}
 	}
 	return r, a.attestVerdicts(ctx, r)
-}
-
-// buildPlan runs a plan. Where what was built contradicts the metadata that the
-// plan went by, it is solved once more; a second contradiction is an error.
-func (a *App) buildPlan(ctx context.Context, c project.Commit, s *Solved) (*Solved, error) {
-	for again := false; ; again = true {
-		if err := a.runPlan(ctx, s.Plan); err != nil {
-			return nil, err
-		}
-		if s.stored {
-			return s, nil
-		}
-		over, says, err := a.contradictions(ctx, s.Plan)
-		if err != nil {
-			return nil, err
-		}
-		if len(over) == 0 {
-			return s, nil
-		}
-		if again {
-			return nil, fault.Advise(fault.Conflict, "Pin another version of the package.",
-				"what was built still contradicts the metadata that its requirements were solved by: %s", strings.Join(says, "; "))
-		}
-		for _, w := range says {
-			a.progress.Note(w + "; solving once more")
-		}
-		at, err := time.Parse(time.RFC3339, c.AtTime)
-		if err != nil {
-			return nil, err
-		}
-		own, err := a.committedOverrides(c)
-		if err != nil {
-			return nil, err
-		}
-		if s, err = a.solve(ctx, c.Requirements, at, own, over); err != nil {
-			return nil, err
-		}
-	}
 }
 
 // runPlan stores a plan's steps and runs them.
@@ -197,6 +158,9 @@ func (a *App) BuildOne(ctx context.Context, dir, requirement string, at time.Tim
 				row.Message, row.Status = u.Message, string(status.Blocked)
 				if row.Failure, err = a.queryFailure(ctx, u.Query); err != nil {
 					return nil, err
+				}
+				if row.Failure != nil {
+					row.Status = string(status.Failed) // its own backend, nothing before it
 				}
 			}
 		}

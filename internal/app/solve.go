@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"hallmark/internal/build"
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/pypi"
 	"hallmark/internal/fault"
@@ -269,38 +268,6 @@ func (a *App) keepPlan(ctx context.Context, p *plan.Plan) error {
 		}
 	}
 	return nil
-}
-
-// contradictions looks at what was built: where its metadata asks for what the
-// plan does not give, it is returned in place of the hint that the plan went by.
-func (a *App) contradictions(ctx context.Context, p *plan.Plan) (map[string]pypi.Metadata, []string, error) {
-	env, err := a.environment()
-	if err != nil {
-		return nil, nil, err
-	}
-	over, says := map[string]pypi.Metadata{}, []string{}
-	for _, art := range p.Artifacts {
-		if art.Step == "" {
-			continue
-		}
-		builds, err := records{a}.Builds(ctx, art.Step)
-		if err != nil {
-			return nil, nil, err
-		}
-		first := build.First(builds)
-		if first == nil || first.Output == nil {
-			continue
-		}
-		md, err := pypi.WheelFileMetadata(a.Blobs.Path(first.Output.Digest), first.Output.File)
-		if err != nil {
-			return nil, nil, fmt.Errorf("reading the metadata of %s: %w", first.Output.File, err)
-		}
-		if why := pypi.Contradiction(p, art, md, env); why != "" {
-			over[art.PURL.Name()+"@"+art.PURL.Version()] = md
-			says = append(says, why)
-		}
-	}
-	return over, says, nil
 }
 
 // fetchSources brings every source of a plan into the store, by purl and digest.
