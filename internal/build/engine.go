@@ -73,7 +73,6 @@ type Seed struct {
 // Limits on what is stored of one build.
 const (
 	maxArtifact = 2 << 30
-	maxLog      = 64 << 20
 )
 
 // Engine runs steps. Its methods may be called from several goroutines.
@@ -490,12 +489,7 @@ func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, o
 	if err := errors.Join(os.Mkdir(out, 0o755), os.Mkdir(named, 0o755)); err != nil {
 		return nil, nil, fmt.Errorf("build of %s: %w", s.PURL, err)
 	}
-	logFile, err := os.Create(filepath.Join(work, "log"))
-	if err != nil {
-		return nil, nil, fmt.Errorf("build of %s: %w", s.PURL, err)
-	}
-	defer logFile.Close()
-
+	said := &logKeeper{}
 	id := make([]byte, 16)
 	if _, err := rand.Read(id); err != nil {
 		return nil, nil, err
@@ -506,7 +500,7 @@ func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, o
 	}
 	spec := sandbox.Spec{
 		Name: string(s.PURL), Args: cmd.Args, Env: append([]string{}, cmd.Env...), Dir: "/build",
-		Limits: e.Limits, OutputDir: out, Log: logFile,
+		Limits: e.Limits, OutputDir: out, Log: said,
 		Trees: []sandbox.Tree{{From: prep.Dir, To: "/build/src", Reverse: purpose == record.Rebuild}},
 	}
 	for p, data := range cmd.Files {
@@ -540,16 +534,15 @@ func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, o
 	rec.Finished = time.Now().UTC()
 	rec.Facts, rec.Measured, rec.NotVaried, rec.Network, rec.Usage = res.Facts, res.Measured, res.NotVaried, res.Network, res.Usage
 
-	logDigest, log, err := e.keepLog(ctx, logFile)
-	if err != nil {
-		return nil, nil, err
+	log := said.Bytes()
+	if rec.Log, _, err = e.Blobs.Put(ctx, bytes.NewReader(log), "", int64(len(log))); err != nil {
+		return nil, nil, fmt.Errorf("keeping the log of %s: %w", s.PURL, err)
 	}
-	rec.Log = logDigest
 	fail := func(f *record.Failure) (*record.Build, map[string][]byte, error) {
 		rec.Outcome, rec.Failure = record.Failed, f
 		return rec, nil, nil
 	}
-	if f := e.judge(res, log); f != nil {
+	if f := e.judge(res, log, said.found); f != nil {
 		return fail(f)
 	}
 	if s.Recipe.Kind != "pep517" {
@@ -575,18 +568,6 @@ func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, o
 	}
 	rec.Outcome = record.Succeeded
 	return rec, nil, nil
-}
-
-func (e *Engine) keepLog(ctx context.Context, f *os.File) (digest.Digest, []byte, error) {
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return "", nil, err
-	}
-	b, err := io.ReadAll(io.LimitReader(f, maxLog))
-	if err != nil {
-		return "", nil, err
-	}
-	d, _, err := e.Blobs.Put(ctx, bytes.NewReader(b), "", maxLog)
-	return d, b, err
 }
 
 // keep stores what was made, and what it was named from, and says what of the

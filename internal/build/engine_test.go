@@ -360,7 +360,9 @@ func TestJudge(t *testing.T) {
 		"processor, quoted":      {sandbox.Result{}, "['cc', '-mtune=native']", record.FailNative, "mtune=native"},
 		"processor, named level": {sandbox.Result{}, "cc -march=x86-64-v2 -DX=-march=nativex my-march=native", "", ""},
 	} {
-		f := w.e.judge(&c.res, []byte(c.log))
+		var said logKeeper
+		_, _ = said.Write([]byte(c.log))
+		f := w.e.judge(&c.res, said.Bytes(), said.found)
 		switch {
 		case c.class == "" && f != nil, c.class != "" && f == nil:
 			t.Errorf("%s: %+v", name, f)
@@ -369,7 +371,7 @@ func TestJudge(t *testing.T) {
 		}
 	}
 	many := sandbox.Result{Network: make([]record.Attempt, 100)}
-	if f := w.e.judge(&many, nil); strings.Count(f.Message, ",") != 5 {
+	if f := w.e.judge(&many, nil, nil); strings.Count(f.Message, ",") != 5 {
 		t.Errorf("of many attempts: %s", f.Message)
 	}
 }

@@ -12,14 +12,15 @@ import (
 
 // judge gives the failure that the way a build ended means; nil if it went well.
 // What the sandbox saw from outside comes before what the build says of itself.
-func (e *Engine) judge(res *sandbox.Result, log []byte) *record.Failure {
+// tuned is the option for this very processor that was seen anywhere in the log.
+func (e *Engine) judge(res *sandbox.Result, log, tuned []byte) *record.Failure {
 	lines := func() []string { return e.Language.Diagnose(log, res.Exit).Log }
 	if len(res.Network) > 0 {
 		return reached(res.Network, log, e.Language.Diagnose(log, res.Exit))
 	}
 	if res.Limit != "" {
 		return &record.Failure{Class: res.Limit, Log: lines(), Message: limitMessage(res.Limit, e.Limits),
-			Advice: "Raise the limit in the configuration if the package really needs more."}
+			Advice: "Look what it does with so much: hallmark build --shell enters the build. An override can make it do less."}
 	}
 	if res.Exit != 0 || res.Signal != "" {
 		f := e.Language.Diagnose(log, res.Exit)
@@ -28,9 +29,9 @@ func (e *Engine) judge(res *sandbox.Result, log []byte) *record.Failure {
 		}
 		return f
 	}
-	if m := native.Find(log); m != nil {
+	if tuned != nil {
 		return &record.Failure{Class: record.FailNative, Log: lines(),
-			Message: fmt.Sprintf("The build asks the compiler for code of the processor that it happens to run on (%s).", strings.TrimSpace(string(m))),
+			Message: fmt.Sprintf("The build asks the compiler for code of the processor that it happens to run on (%s).", strings.TrimSpace(string(tuned))),
 			Advice:  "Build it for a named processor level; many packages have a setting for that, which an override can give."}
 	}
 	if res.Refused != "" {

@@ -79,7 +79,7 @@ type Limits struct {
 // DefaultLimits is what a run gets that asks for nothing else.
 func DefaultLimits() Limits {
 	return Limits{
-		Memory: 4 << 30, Disk: 4 << 30, Output: 1 << 30, Log: 32 << 20,
+		Memory: 4 << 30, Disk: 4 << 30, Output: 1 << 30, Log: 256 << 20,
 		Processes: 4096, Wall: time.Hour, OutputFiles: 20000,
 	}
 }
