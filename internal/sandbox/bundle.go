@@ -143,6 +143,7 @@ var profileOnce = sync.OnceValues(func() (digest.Digest, []byte) {
 	}
 	note("", fixedEtc)
 	note("when missing: ", fixedAccounts)
+	note("for each GCC: ", []File{{Path: "specs", Data: []byte(compilerSpecs)}})
 	note("for 2 CPUs: ", procFiles(2))
 	note("for 2 CPUs: ", sysFiles(2))
 	doc := struct {

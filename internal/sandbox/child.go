@@ -146,6 +146,7 @@ func supervisor(j job, sizes <-chan TerminalSize) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	spec.Files = append(spec.Files, e.files...)
 	if err := fillRoot(root, spec, trees, ids, e.cpus.Count()); err != nil {
 		return nil, err
 	}
@@ -178,6 +179,7 @@ type execution struct {
 	output    *os.Root
 	cpus      unix.CPUSet
 	preload   []string
+	files     []File // laid into the root for the sake of a variation
 	notVaried map[string]string
 
 	own      bool        // the runtime brings a kernel of its own (gVisor)
@@ -235,7 +237,12 @@ func (e *execution) vary() {
 		if v.Faketime == "" {
 			e.notVaried[record.AxisClock] = "libfaketime is not in this environment; time passed only by itself"
 		} else {
-			e.preload = []string{"LD_PRELOAD=" + v.Faketime, "FAKETIME=" + faketime(v.Clock), "FAKE_UTIME=1",
+			preload := v.Faketime
+			if lib := sleepLibrary(v.Clock); lib != nil {
+				preload = sleepPath + ":" + preload
+				e.files = append(e.files, File{Path: sleepPath, Data: lib, Mode: 0o755})
+			}
+			e.preload = []string{"LD_PRELOAD=" + preload, "FAKETIME=" + faketime(v.Clock), "FAKE_UTIME=1",
 				"NO_FAKE_STAT=1", "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1"}
 		}
 	}

@@ -315,6 +315,9 @@ func fillRoot(root *os.Root, spec *Spec, trees []*os.Root, ids idMap, cpus int) 
 			}
 		}
 	}
+	if err := layCompilerSpecs(root, owner); err != nil {
+		return err
+	}
 	for _, list := range [][]File{fixedEtc, sysFiles(cpus), spec.Files} {
 		for _, f := range list {
 			if err := putFile(root, f, owner); err != nil {
