@@ -92,6 +92,7 @@ var bounded = map[string]string{
 	"zip.OpenReader": "",
 	"xz.NewReader":   "internal/archive/archive.go internal/ecosystem/debian/compress.go",
 	"zstd.NewReader": "internal/archive/archive.go internal/ecosystem/debian/compress.go",
+	"toml.Unmarshal": "internal/ecosystem/pypi/toml.go",
 }
 
 // TestDecodersAreBounded: see bounded.

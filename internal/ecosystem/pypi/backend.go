@@ -11,8 +11,6 @@ import (
 	"sort"
 	"strings"
 
-	"github.com/BurntSushi/toml"
-
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem"
 	"hallmark/internal/fault"
@@ -43,7 +41,7 @@ var legacyRequires = []string{"setuptools>=40.8.0"}
 
 // Limits of what a source may say about its build.
 const (
-	maxPyproject = 4 << 20
+	maxPyproject = 1 << 20
 	maxRequires  = 500
 	maxQuery     = 1 << 20
 )
@@ -74,8 +72,8 @@ func inferRecipe(dir string) (plan.Recipe, error) {
 	var doc struct {
 		BuildSystem *buildSystem `toml:"build-system"`
 	}
-	if err := toml.Unmarshal(b, &doc); err != nil {
-		return r, fault.New(fault.Hostile, "pyproject.toml is not TOML: %w", err)
+	if err := parseTOML(b, &doc); err != nil {
+		return r, fault.New(fault.Hostile, "pyproject.toml is not TOML that can be read: %w", err)
 	}
 	if doc.BuildSystem == nil {
 		return r, nil

@@ -1,0 +1,87 @@
+package pypi
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// Limits for TOML that comes from outside. The reader calls itself for what is
+// nested, until the process dies of it, and is quadratic in the parts of a key.
+const (
+	maxTOMLDepth = 64
+	maxKeyParts  = 64
+)
+
+// parseTOML reads TOML 1.0 into v within limits.
+func parseTOML(b []byte, v any) error {
+	if err := boundTOML(string(b)); err != nil {
+		return err
+	}
+	return toml.Unmarshal(b, v)
+}
+
+// boundTOML goes over a document as far as it takes to tell strings and comments
+// from the rest, and refuses deep nesting and long dotted keys. It may take for
+// granted that the text is TOML: the reader stops where it is not, and up to
+// there both see the same.
+func boundTOML(s string) error {
+	depth, parts := 0, 0
+	for i := 0; i < len(s); {
+		switch c := s[i]; c {
+		case '#':
+			if n := strings.IndexByte(s[i:], '\n'); n >= 0 {
+				i += n
+			} else {
+				i = len(s)
+			}
+			continue
+		case '"', '\'':
+			i = skipTOMLString(s, i)
+			continue
+		case '[', '{':
+			if depth, parts = depth+1, 0; depth > maxTOMLDepth {
+				return fmt.Errorf("nested deeper than %d", maxTOMLDepth)
+			}
+		case ']', '}':
+			depth, parts = max(depth-1, 0), 0
+		case '.':
+			if parts++; parts > maxKeyParts {
+				return fmt.Errorf("a key of more than %d parts", maxKeyParts)
+			}
+		case '\n', ',', '=':
+			parts = 0
+		}
+		i++
+	}
+	return nil
+}
+
+// skipTOMLString gives the place behind the string that begins at i. One that
+// does not end ends with its line, or, if it may have several, with the text.
+func skipTOMLString(s string, i int) int {
+	quote := s[i : i+1]
+	long := strings.HasPrefix(s[i:], strings.Repeat(quote, 3))
+	if long {
+		i += 3
+	} else {
+		i++
+	}
+	for i < len(s) {
+		switch {
+		case quote == `"` && s[i] == '\\':
+			i += 2
+			continue
+		case !long && (s[i:i+1] == quote || s[i] == '\n'):
+			return i + 1
+		case long && strings.HasPrefix(s[i:], strings.Repeat(quote, 3)):
+			// Up to two quotes more belong to the string.
+			for i += 3; i < len(s) && s[i:i+1] == quote; i++ {
+			}
+			return i
+		}
+		i++
+	}
+	return len(s)
+}
