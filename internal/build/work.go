@@ -433,18 +433,8 @@ func (e *Engine) Query(ctx context.Context, s plan.Step, known map[digest.Digest
 	if t := e.queue.ended(k); t != nil && t.build != nil {
 		return t.answers, t.build.Failure, nil
 	}
-	prior, err := e.Records.Builds(ctx, s.ID)
-	if err != nil {
-		return nil, nil, err
-	}
-	if r := newest(prior, record.Query); r != nil {
-		if r.Outcome == record.Succeeded {
-			if files, err := e.answers(r); err == nil {
-				return files, nil, nil
-			}
-		} else if e.again(r.Failure, r.Usage.Wall) == "" {
-			return nil, r.Failure, nil
-		}
+	if files, f, ok, err := e.Answered(ctx, s.ID); ok || err != nil {
+		return files, f, err
 	}
 	if err := w.closure(ctx, s, map[digest.Digest]bool{}, 0); err != nil {
 		return nil, nil, err
@@ -453,7 +443,7 @@ func (e *Engine) Query(ctx context.Context, s plan.Step, known map[digest.Digest
 		return nil, nil, err
 	}
 	var t *task
-	err = w.do(ctx, func(x *task) {
+	err := w.do(ctx, func(x *task) {
 		if x.key == k {
 			t = x
 		}
