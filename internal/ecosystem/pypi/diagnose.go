@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"hallmark/internal/record"
 )
@@ -85,6 +86,9 @@ func cause(lines []string) (finding, bool) {
 			continue
 		}
 		x.at = i
+		if x.kind == lacksProgram && strings.HasPrefix(lines[i], "FileNotFoundError") && openedFile(lines, i) {
+			x.kind = lacksFile
+		}
 		switch {
 		case !x.weak:
 			strong = &x
@@ -94,7 +98,7 @@ func cause(lines []string) (finding, bool) {
 			weak = &x
 		}
 	}
-	if strong != nil && strong.kind == compileError {
+	if strong != nil && (strong.kind == compileError || strong.kind == cmakeError) {
 		strong = firstOfSeries(lines, strong)
 	}
 	if strong != nil && strong.kind == lacksPkgconfig {
@@ -124,20 +128,41 @@ func followed(lines []string, i int) bool {
 	return false
 }
 
-// firstOfSeries goes back from a compiler's error to the first one of the same
-// run: the ones that follow are often its consequences.
+// firstOfSeries goes back from an error of the compiler or of CMake to the first
+// one of the same run: the ones that follow are often its consequences.
 func firstOfSeries(lines []string, x *finding) *finding {
 	best := x
 	for i := x.at - 1; i >= 0 && i >= best.at-60; i-- {
 		if isCommand(lines[i]) {
 			break
 		}
-		if y, ok := look(lines[i]); ok && (y.kind == compileError || y.kind == lacksHeader) {
-			y.at = i
-			best = &y
+		y, ok := look(lines[i])
+		if !ok || y.weak || x.kind == compileError && y.kind != compileError && y.kind != lacksHeader {
+			continue
 		}
+		// A "CMake Error" whose text says what is missing is that.
+		if y.kind == cmakeError && best.kind != cmakeError && best.at-i <= 2 {
+			continue
+		}
+		y.at = i
+		best = &y
 	}
 	return best
+}
+
+// openedFile tells whether an exception about a missing file is about one that
+// Python's code wanted to open, not about a program that it wanted to run.
+func openedFile(lines []string, i int) bool {
+	frames := 0
+	for j := i - 1; j >= 0 && j >= i-8; j-- {
+		if strings.Contains(lines[j], "_execute_child") || strings.Contains(lines[j], "subprocess") || strings.Contains(lines[j], "posix_spawn") {
+			return false
+		}
+		if frame.MatchString(lines[j]) {
+			frames++
+		}
+	}
+	return frames > 0
 }
 
 // alternatives gathers the other names that a script asked pkg-config for just

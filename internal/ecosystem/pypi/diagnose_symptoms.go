@@ -18,6 +18,8 @@ const (
 	lacksPkgconfig             // a name of pkg-config's
 	lacksNamed                 // a library as CMake, Meson or a message calls it
 	lacksModule                // a Python module
+	lacksFile                  // a file of its own source
+	lacksClone                 // what it would fetch with a version control program
 	compileError
 	linkError
 	configureError
@@ -40,7 +42,12 @@ type symptom struct {
 	weak bool
 	name string
 	re   *regexp.Regexp
+	// except are names that the same message names and that are something else.
+	except *regexp.Regexp
 }
+
+// makefiles are what make looks for, not what it runs.
+var makefiles = regexp.MustCompile(`(?i)makefile|\.(?:mk|make|d|o|a|c|h)$`)
 
 const (
 	logWord   = `[A-Za-z0-9_.+-]{1,60}`
@@ -77,6 +84,7 @@ var symptoms = []symptom{
 	{kind: mesonError, re: regexp.MustCompile(`^(?:\S{1,200}:[0-9]+:[0-9]+: )ERROR: (.{1,300})`)},
 
 	// CMake.
+	{kind: lacksClone, re: regexp.MustCompile(`could not find (git|hg|svn|cvs) for (?:clone|checkout) of (` + logWord + `)`)},
 	{kind: lacksNamed, re: regexp.MustCompile(`^\s*(?:CMake Error.{0,200}: *)?Could NOT find (` + logWord + `)`)},
 	{kind: lacksNamed, re: regexp.MustCompile(`[Cc]ould not find a (?:package configuration file|configuration file for package) (?:provided by )?"(` + logWord + `)"`)},
 	{kind: lacksProgram, re: regexp.MustCompile(`CMake was unable to find a build program corresponding to "(?:Unix )?(` + logWord + `)`)},
@@ -104,7 +112,7 @@ var symptoms = []symptom{
 	{kind: lacksProgram, weak: true, re: regexp.MustCompile(`(?:^|[\s:/])(?:sh|bash|dash|env|make): (?:\d+: |line \d+: )?'?(` + logWord + `)'?: (?:command )?not found`)},
 	{kind: lacksProgram, weak: true, re: regexp.MustCompile(`^\s*[^\s:]{1,200}: (?:line )?[0-9]{1,6}: (` + logWord + `): (?:command )?not found`)},
 	{kind: lacksProgram, weak: true, re: regexp.MustCompile(`env: ['‘](` + logWord + `)['’]: No such file or directory`)},
-	{kind: lacksProgram, weak: true, re: regexp.MustCompile(`make(?:\[\d+\])?: (` + logWord + `): No such file or directory`)},
+	{kind: lacksProgram, weak: true, re: regexp.MustCompile(`make(?:\[\d+\])?: (` + logWord + `): No such file or directory`), except: makefiles},
 	{kind: lacksPkgconfig, weak: true, re: regexp.MustCompile(`No package '([^']{1,60})' found|Package '?(` + logWord + `)'?,? (?:required by .{0,100} )?(?:was )?not found`)},
 	{kind: lacksNamed, weak: true, re: regexp.MustCompile(`Dependency "?(` + logWord + `)"? (?:found: NO|not found)`)},
 	{kind: lacksNamed, weak: true, re: regexp.MustCompile(`-- Could NOT find (` + logWord + `)`)},
@@ -126,7 +134,7 @@ type finding struct {
 func look(line string) (finding, bool) {
 	for _, s := range symptoms {
 		m := s.re.FindStringSubmatch(line)
-		if m == nil {
+		if m == nil || s.except != nil && s.except.MatchString(m[1]) {
 			continue
 		}
 		f := finding{symptom: s, what: s.name, m: m}
@@ -220,6 +228,14 @@ func explain(x finding, lines []string, exit int) *record.Failure {
 			beside = " and " + x.m[2]
 		}
 		missing(record.FailMissingLib, adviceLibrary, "the library", describe(more...)+beside)
+	case lacksFile:
+		f.Missing = x.what
+		f.Message = "The build looks for the file " + x.what + ", which its source does not have."
+		f.Advice = "The source archive may lack it by mistake: tell its publisher, or pin another version."
+	case lacksClone:
+		f.Class, f.Missing = record.FailMissingTool, x.m[1]
+		f.Message = "The build wants to fetch " + strings.TrimSuffix(x.m[2], "-populate") + " with the program " + x.m[1] + ", which the build environment lacks, and a build has no network."
+		f.Advice = "What it fetches must be inside its source, or a setting must leave it out, which an override can give."
 	case lacksModule:
 		f.Missing = x.what
 		f.Message = "The build needs the Python module " + x.what + ", which none of its declared requirements gives."
