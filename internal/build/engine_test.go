@@ -357,6 +357,8 @@ func TestJudge(t *testing.T) {
 		"network, then time":     {sandbox.Result{Network: reached, Limit: record.FailTimeout}, "", record.FailNetwork, "reached for the network"},
 		"network for a tool":     {sandbox.Result{Network: reached, Exit: 1}, "cargo not found", record.FailNetwork, "program cargo, which the build environment lacks; to get it, it reached for the network: lookup"},
 		"processor":              {sandbox.Result{}, "cc -O2 -march=native -c a.c", record.FailNative, "(-march=native)"},
+		"processor, refused":     {sandbox.Result{Exit: 1}, "cc -O2 -march=native -c a.c\ncc: error: -march=native " + sandbox.RefusedNative, record.FailNative, "(-march=native)"},
+		"processor, only tried":  {sandbox.Result{}, "cc -O2 -march=native -c a.c\ncc: error: -march=native " + sandbox.RefusedNative + "\ncc -O2 -c a.c", "", ""},
 		"processor, quoted":      {sandbox.Result{}, "['cc', '-mtune=native']", record.FailNative, "mtune=native"},
 		"processor, named level": {sandbox.Result{}, "cc -march=x86-64-v2 -DX=-march=nativex my-march=native", "", ""},
 	} {

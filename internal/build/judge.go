@@ -1,6 +1,7 @@
 package build
 
 import (
+	"bytes"
 	"fmt"
 	"net/url"
 	"regexp"
@@ -27,17 +28,30 @@ func (e *Engine) judge(res *sandbox.Result, log, tuned []byte) *record.Failure {
 		if res.Signal != "" {
 			f.Message = "The build was ended by signal " + res.Signal + "."
 		}
+		if f.Class == record.FailBuild && refusedNative(log) {
+			return forThisProcessor(tuned, lines())
+		}
 		return f
 	}
-	if tuned != nil {
-		return &record.Failure{Class: record.FailNative, Log: lines(),
-			Message: fmt.Sprintf("The build asks the compiler for code of the processor that it happens to run on (%s).", strings.TrimSpace(string(tuned))),
-			Advice:  "Build it for a named processor level; many packages have a setting for that, which an override can give."}
+	// A build that only tried the option, and went on when the compiler refused it,
+	// has nothing of it. One that pretends so could as well show no log at all.
+	if tuned != nil && !refusedNative(log) {
+		return forThisProcessor(tuned, lines())
 	}
 	if res.Refused != "" {
 		return &record.Failure{Class: record.FailOutput, Message: res.Refused, Log: lines()}
 	}
 	return nil
+}
+
+func refusedNative(log []byte) bool { return bytes.Contains(log, []byte(sandbox.RefusedNative)) }
+
+// forThisProcessor words a failure for the option that makes the result depend on
+// the builder's processor.
+func forThisProcessor(option []byte, lines []string) *record.Failure {
+	return &record.Failure{Class: record.FailNative, Log: lines,
+		Message: fmt.Sprintf("The build asks the compiler for code of the processor that it happens to run on (%s).", strings.TrimSpace(string(option))),
+		Advice:  "Build it for a named processor level; many packages have a setting for that, which an override can give."}
 }
 
 // reached words a failure of a build that reached for the network. as were seen

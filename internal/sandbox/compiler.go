@@ -12,8 +12,12 @@ import (
 // and whatever the build shows of it, as on a compiler that does not know them. A
 // build that only tries whether they work goes on without.
 const compilerSpecs = "*cc1_cpu:\n" +
-	"%{march=native:%e-march=native is refused: the result must not depend on the processor of the builder}" +
-	"%{mtune=native:%e-mtune=native is refused: the result must not depend on the processor of the builder}\n\n"
+	"%{march=native:%e-march=native " + RefusedNative + "}" +
+	"%{mtune=native:%e-mtune=native " + RefusedNative + "}\n\n"
+
+// RefusedNative is what a compiler in a sandbox says, behind the option, to a build
+// that wants code for the processor that it runs on.
+const RefusedNative = "is refused: the result must not depend on the builder's processor"
 
 // layCompilerSpecs gives every GCC in a root its specs.
 func layCompilerSpecs(root *os.Root, owner [2]int) error {
