@@ -35,8 +35,8 @@ func (s *Store) Mark(ctx context.Context) (Mark, error) {
 const maxSince = 5000
 
 // StepsSince gives the steps of which builds, rebuild results or evidence were
-// written since m; evidence that belongs to no step, or is on its way, is under the
-// empty digest. It is false if m is no earlier state of this database, or lies too far back.
+// written since m; evidence that belongs to no step, or is still on its way into the
+// log, is under the empty digest. It is false if m is no earlier state of this database, or lies too far back.
 func (s *Store) StepsSince(ctx context.Context, m Mark) (map[digest.Digest]bool, bool, error) {
 	var rows []struct {
 		Seq  int64         `bun:"seq"`
@@ -56,6 +56,13 @@ func (s *Store) StepsSince(ctx context.Context, m Mark) (map[digest.Digest]bool,
 		return nil, false, nil
 	}
 	steps := map[digest.Digest]bool{}
+	left, err := s.db.NewSelect().Model((*Pending)(nil)).Count(ctx)
+	if err != nil {
+		return nil, false, fmt.Errorf("what is on its way into the log: %w", kind(err))
+	}
+	if left > 0 {
+		steps[""] = true
+	}
 	for _, r := range rows[1:] {
 		switch r.Tbl {
 		case "builds", "rebuilds":
@@ -63,8 +70,6 @@ func (s *Store) StepsSince(ctx context.Context, m Mark) (map[digest.Digest]bool,
 			steps[digest.Digest(step)] = true
 		case "evidence":
 			steps[r.Step] = true
-		case "pending":
-			steps[""] = true
 		}
 	}
 	return steps, true, nil
