@@ -37,6 +37,7 @@ func Natives(dir string, lim Limits) ([]record.Removed, error) {
 	}
 	defer root.Close()
 	var found []record.Removed
+	all := &budget{bytes: lim.Bytes, entries: treeEntries * lim.Entries}
 	err = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
@@ -50,7 +51,7 @@ func Natives(dir string, lim Limits) ([]record.Removed, error) {
 		if err != nil {
 			return err
 		}
-		n := FindNative(f, st.Size(), name, lim)
+		n := findNative(f, st.Size(), name, lim, all)
 		if n == nil {
 			return nil
 		}
@@ -70,12 +71,30 @@ func Natives(dir string, lim Limits) ([]record.Removed, error) {
 // FindNative looks at one file, into archives too; nil if nothing native is in
 // it. Digest and Size of the result are not set.
 func FindNative(r io.ReaderAt, size int64, name string, lim Limits) *record.Removed {
-	s := &search{lim: lim, bytes: lim.ratioLimit(size), entries: lim.Entries}
+	return findNative(r, size, name, lim, &budget{bytes: lim.Bytes, entries: lim.Entries})
+}
+
+func findNative(r io.ReaderAt, size int64, name string, lim Limits, all *budget) *record.Removed {
+	s := &search{lim: lim, bytes: min(lim.ratioLimit(size), all.bytes), entries: min(lim.Entries, all.entries)}
+	defer func(bytes int64, entries int) {
+		all.bytes, all.entries = all.bytes-(bytes-s.bytes), all.entries-(entries-s.entries)
+	}(s.bytes, s.entries)
 	kind, member := s.look(r, size, path.Base(name), 0)
 	if kind == "" {
 		return nil
 	}
 	return &record.Removed{Path: name, Kind: kind, Member: member}
+}
+
+// treeEntries times an archive's entries may be looked at in a whole tree.
+const treeEntries = 5
+
+// budget is what may still be unpacked and looked at in all archives of a tree
+// together: tens of thousands of small ones, each within its own limits, could
+// take hours. What it does not reach counts as unreadable.
+type budget struct {
+	bytes   int64
+	entries int
 }
 
 // search is one search through one file and what is in it.
@@ -249,12 +268,13 @@ func (f *forgiving) Read(p []byte) (int, error) {
 
 // member looks at one member. An error means that it could not be read to its end.
 func (s *search) member(r io.Reader, name string, depth int) (kind, member string, err error) {
-	content, size, done, err := Spool(r, min(s.bytes, s.lim.File), "member "+name)
+	counted := &counting{r: r}
+	content, size, done, err := Spool(counted, min(s.bytes, s.lim.File), "member "+name)
+	s.bytes = max(s.bytes-counted.n, 0) // what failed has cost as much
 	if err != nil {
 		return "", "", err
 	}
 	defer done()
-	s.bytes -= size
 	kind, inner := s.look(content, size, path.Base(name), depth+1)
 	if kind == "" {
 		return "", "", nil
@@ -263,6 +283,18 @@ func (s *search) member(r io.Reader, name string, depth int) (kind, member strin
 		name += MemberSeparator + inner
 	}
 	return kind, name, nil
+}
+
+// counting counts what is read.
+type counting struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counting) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
 }
 
 // shown is a member's name as it may be shown: short and printable.

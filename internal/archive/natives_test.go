@@ -104,6 +104,37 @@ func TestNativesWithinArchives(t *testing.T) {
 	}
 }
 
+// Many archives, each within its limits, are looked into only as far as a tree's
+// limits go; the rest are not taken for clean.
+func TestNativesOfManyBombs(t *testing.T) {
+	dir := t.TempDir()
+	bomb := gz(t, make([]byte, 16<<20))
+	entries := zipOf(t, "a", "", "b", "", "c", "")
+	for i := range 8 {
+		for name, b := range map[string][]byte{fmt.Sprintf("bomb%d.gz", i): bomb, fmt.Sprintf("entries%d.zip", i): entries} {
+			if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	lim := archive.Limits{Bytes: 40 << 20, File: 1 << 30, Entries: 3, Depth: 10, Ratio: 1 << 20}
+	found, err := archive.Natives(dir, lim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 40 MiB are two bombs and a half; 5 times 3 entries are five zips.
+	got := map[string]int{}
+	for _, n := range found {
+		if n.Kind != archive.KindUnreadable {
+			t.Errorf("%+v", n)
+		}
+		got[n.Path[:4]]++
+	}
+	if got["bomb"] != 6 || got["entr"] != 3 {
+		t.Errorf("not looked into: %v", got)
+	}
+}
+
 func unknownMethod(t testing.TB) []byte {
 	b := zipOf(t, &zip.FileHeader{Name: "x", Method: zip.Store}, "1")
 	for _, sig := range []struct {
