@@ -30,11 +30,10 @@ const startScript = `echo hallmark-ready
 read -r go pids || exit 125
 exec </dev/null
 while [ "${pids:-0}" -gt 0 ]; do (:); pids=$((pids-1)); done
-echo "cpu-count $(/usr/bin/nproc 2>/dev/null)"
 echo "kernel-release $(/usr/bin/uname -r)"
 echo "wall-clock $(/usr/bin/date +%s)"
 read -r up idle </proc/uptime && echo "uptime $up"
-echo "process-ids $(/bin/sh -c 'echo $$')"
+echo "process-ids $(read -r pid rest </proc/self/stat && echo "$pid")"
 echo hallmark-go
 unset go pids up idle
 "$@"`

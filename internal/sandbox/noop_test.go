@@ -39,16 +39,16 @@ func BenchmarkNoop(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer end()
-	var ours, theirs []float64
-	took := func(f func() error) float64 {
-		begin := time.Now()
+	var ours, theirs, ourCPU, theirCPU []float64
+	took := func(f func() error) (wall, cpu float64) {
+		begin, before := time.Now(), cpuTime()
 		if err := f(); err != nil {
 			b.Fatal(err)
 		}
-		return float64(time.Since(begin).Microseconds()) / 1000
+		return float64(time.Since(begin).Microseconds()) / 1000, cpuTime() - before
 	}
 	for b.Loop() {
-		ours = append(ours, took(func() error {
+		wall, cpu := took(func() error {
 			out, err := os.MkdirTemp("", "hallmark-noop-")
 			if err != nil {
 				return err
@@ -61,16 +61,36 @@ func BenchmarkNoop(b *testing.B) {
 				err = fmt.Errorf("exit %d", res.Exit)
 			}
 			return err
-		}))
-		theirs = append(theirs, took(bare))
+		})
+		ours, ourCPU = append(ours, wall), append(ourCPU, cpu)
+		wall, cpu = took(bare)
+		theirs, theirCPU = append(theirs, wall), append(theirCPU, cpu)
 	}
-	slices.Sort(ours)
-	slices.Sort(theirs)
+	for _, l := range [][]float64{ours, theirs, ourCPU, theirCPU} {
+		slices.Sort(l)
+	}
 	a, c := ours[len(ours)/2], theirs[len(theirs)/2]
 	b.ReportMetric(a, "ms/run")
 	b.ReportMetric(c, "ms/runc")
 	b.ReportMetric(a/c, "ratio")
 	b.ReportMetric(ours[0]/theirs[0], "ratio-of-fastest")
+	// What a busy machine does not change.
+	b.ReportMetric(ourCPU[len(ourCPU)/2]/theirCPU[len(theirCPU)/2], "ratio-of-cpu")
+	b.ReportMetric(ourCPU[len(ourCPU)/2], "cpu-ms/run")
+	b.ReportMetric(theirCPU[len(theirCPU)/2], "cpu-ms/runc")
+}
+
+// cpuTime is what this process and those that it waited for have used, in
+// milliseconds.
+func cpuTime() float64 {
+	var sum int64
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var u unix.Rusage
+		if unix.Getrusage(who, &u) == nil {
+			sum += u.Utime.Nano() + u.Stime.Nano()
+		}
+	}
+	return float64(sum) / 1e6
 }
 
 // bareRunc makes the root of a Spec once, in a mount namespace of one thread, and

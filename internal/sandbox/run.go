@@ -8,13 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -84,7 +80,7 @@ func (r *Runner) supervised(ctx context.Context, j job, log io.Writer, sh *Shell
 	}
 	defer removeCgroups(j.ID)
 
-	rep, stderr, err := supervise(ctx, j, log, sh)
+	rep, stderr, err := r.supervise(ctx, j, log, sh)
 	switch {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("sandbox %q: %w", name, context.Cause(ctx))
@@ -98,95 +94,53 @@ func (r *Runner) supervised(ctx context.Context, j job, log io.Writer, sh *Shell
 	return nil, fault.Advise(fault.Unsupported, advice, "sandbox %q: the supervisor did not answer (%v): %s", name, err, said)
 }
 
-// supervise starts the supervisor and waits for its answer.
-func supervise(ctx context.Context, j job, log io.Writer, sh *Shell) (*reply, string, error) {
+// supervise gives a job to a supervisor and waits for its answer and its end.
+func (r *Runner) supervise(ctx context.Context, j job, log io.Writer, sh *Shell) (*reply, string, error) {
 	doc, err := json.Marshal(j)
 	if err != nil {
 		return nil, "", err
 	}
-	jobR, jobW, err := os.Pipe()
-	if err != nil {
-		return nil, "", err
-	}
-	defer jobW.Close()
-	defer jobR.Close()
-	repR, repW, err := os.Pipe()
-	if err != nil {
-		return nil, "", err
-	}
-	defer repR.Close()
-	defer repW.Close()
-
-	var stderr tail
-	var cmd *exec.Cmd
-	files := []*os.File{jobR, repW}
-	attr := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if j.Rootless {
-		// newuidmap and newgidmap, which unshare calls, give the subordinate ids.
-		self, err := os.Open("/proc/self/exe")
-		if err != nil {
-			return nil, "", err
-		}
-		defer self.Close()
-		files = append(files, self)
-		cmd = exec.Command("unshare", "--user", "--map-root-user", "--map-auto", "--mount", "--pid",
-			"--fork", "--kill-child", "--propagation", "private", "--", "/proc/self/fd/5", childArg)
-	} else {
-		attr.Cloneflags = syscall.CLONE_NEWNS | syscall.CLONE_NEWPID
-		cmd = exec.Command("/proc/self/exe", childArg)
-	}
-	cmd.Env = runtimeEnv
-	cmd.Dir = "/"
-	cmd.SysProcAttr = attr
-	cmd.ExtraFiles = slices.Clone(files)
-	cmd.Stdout = log
+	var p *supervisorProcess
 	if sh != nil {
-		typed, err := sh.feed()
-		if err != nil {
-			return nil, "", err
-		}
-		cmd.Stdin = typed
-		files = append(files, typed) // closed here as the others are; the descriptor is not passed twice
+		p, err = sh.launch(j.Rootless)
+	} else {
+		p, err = r.takeSupervisor(j.Rootless)
 	}
-	cmd.Stderr = &stderr
-	cmd.WaitDelay = 5 * time.Second
-
-	// The parent-death signal follows the thread, so the thread must not go away
-	// before the supervisor does.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err := cmd.Start(); err != nil {
+	if err != nil {
 		return nil, "", err
 	}
-	for _, f := range files {
-		f.Close()
-	}
+	defer p.repR.Close()
+	defer p.jobW.Close()
+	p.out.set(log)
 
 	done := make(chan struct{})
 	defer close(done)
 	go func() {
 		select {
 		case <-ctx.Done():
-			jobW.Close()
-			_ = cmd.Process.Kill()
+			p.jobW.Close()
+			_ = p.cmd.Process.Kill()
 		case <-done:
 		}
 	}()
 	go func() {
-		if _, err := jobW.Write(doc); err == nil && sh != nil && sh.Resize != nil {
-			sh.resizes(jobW, done)
+		if _, err := p.jobW.Write(doc); err == nil && sh != nil && sh.Resize != nil {
+			sh.resizes(p.jobW, done)
 		}
 	}()
+	if sh == nil {
+		go r.readySupervisor(j.Rootless)
+	}
 	var rep *reply
-	answer, rerr := io.ReadAll(io.LimitReader(repR, 64<<20))
+	answer, rerr := io.ReadAll(io.LimitReader(p.repR, 64<<20))
 	if rerr == nil && len(answer) > 0 {
 		rep = new(reply)
 		if err := json.Unmarshal(answer, rep); err != nil {
 			rep = nil
 		}
 	}
-	err = cmd.Wait()
-	return rep, stderr.String(), err
+	<-p.ended
+	return rep, p.stderr.String(), p.err
 }
 
 // tail keeps the last few kilobytes of what is written to it.

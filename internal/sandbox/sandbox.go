@@ -166,6 +166,7 @@ type Runner struct {
 	identify sync.Once
 	version  string        // guarded by identify
 	program  digest.Digest // guarded by identify; of the runtime's file
+	spare    spare
 }
 
 // Open prepares a Runner. It looks for the runtime but does not start it; what

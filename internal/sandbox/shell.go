@@ -85,8 +85,8 @@ func (r *Runner) Shell(ctx context.Context, spec Spec, sh Shell) (*ShellResult, 
 	return &ShellResult{Exit: res.Exit, Limit: res.Limit != "", Network: res.Network}, nil
 }
 
-// feed hands what is typed to the supervisor's standard input, which it gives.
-func (sh *Shell) feed() (*os.File, error) {
+// launch starts a supervisor whose standard input is what is typed.
+func (sh *Shell) launch(rootless bool) (*supervisorProcess, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -95,7 +95,7 @@ func (sh *Shell) feed() (*os.File, error) {
 		_, _ = io.Copy(w, sh.In)
 		w.Close()
 	}()
-	return r, nil
+	return launch(rootless, r)
 }
 
 // resizes tells the supervisor of new sizes for as long as done is open.
