@@ -315,7 +315,9 @@ func (c *verifyCmd) Run(e *env) error {
 				return err
 			}
 		}
-		v, err = a.VerifyCommit(e.ctx, r)
+		if v, err = a.VerifyCommit(e.ctx, r); err == nil && c.What == "" {
+			err = a.VerifyLock(e.ctx, e.global.Dir, v)
+		}
 	case isFile(c.What):
 		v, err = a.VerifyFile(e.ctx, r, c.What)
 	default:

@@ -100,10 +100,10 @@ func readOnly(err error) bool {
 
 // Fsck checks database, blobs, log and evidence against one another and names what
 // is damaged.
-func (a *App) Fsck(ctx context.Context) ([]Damage, error) { return a.check(ctx, true) }
+func (a *App) Fsck(ctx context.Context) ([]Damage, error) { return a.Check(ctx, true) }
 
-// check is Fsck; without caches, layers and seed are left out.
-func (a *App) check(ctx context.Context, caches bool) ([]Damage, error) {
+// Check is Fsck; without caches, the layers and the tree of the seed are left out.
+func (a *App) Check(ctx context.Context, caches bool) ([]Damage, error) {
 	var out []Damage
 	for _, part := range []func(context.Context) ([]Damage, error){a.fsckSettings, a.fsckStore, a.fsckBlobs, a.fsckLog, a.fsckEvidence} {
 		more, err := part(ctx)

@@ -5,22 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/pypi"
-	"hallmark/internal/evidence"
 	"hallmark/internal/fault"
 	"hallmark/internal/plan"
 	"hallmark/internal/policy"
 	"hallmark/internal/purl"
 	"hallmark/internal/record"
 	"hallmark/internal/status"
-	"hallmark/internal/store"
 )
 
 // Found is an artifact of a project's newest commit.
@@ -188,88 +183,6 @@ func (a *App) VerifyCommit(ctx context.Context, r *Report) (*Verification, error
 		p.what("", f, nil)
 	}
 	return p.run(ctx)
-}
-
-// VerifyFile checks a file that lies somewhere: whether it is an artifact of the
-// report, and then that artifact.
-func (a *App) VerifyFile(ctx context.Context, r *Report, path string) (*Verification, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fault.New(fault.NotFound, "verify: %w", err)
-	}
-	defer f.Close()
-	d, _, err := digest.FromReader(f)
-	if err != nil {
-		return nil, err
-	}
-	found, err := r.Find(d.String())
-	if err != nil {
-		v := &Verification{}
-		v.add("", "file "+filepath.Base(path)+" is an artifact of the project", fmt.Errorf("no artifact of %s has its digest %s", r.Document.Commit, d))
-		return v, nil
-	}
-	return a.VerifyArtifact(ctx, r, found)
-}
-
-// ExportEvidence writes an artifact and all evidence about it into dir, which is
-// made if it is not there, and gives the names of the files.
-func (a *App) ExportEvidence(ctx context.Context, r *Report, f Found, dir string) ([]string, error) {
-	if f.Digest == "" {
-		return nil, fault.New(fault.NotFound, "export evidence: there is no file for %s", f.PURL)
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	rows, err := a.Store.EvidenceHistory(ctx, f.Digest)
-	if err != nil {
-		return nil, err
-	}
-	newest := map[string]store.Evidence{}
-	for _, row := range rows {
-		if row.Step == f.Step {
-			newest[row.Name] = row
-		}
-	}
-	var names []string
-	write := func(name string, b []byte) error {
-		names = append(names, name)
-		return os.WriteFile(filepath.Join(dir, name), b, 0o644)
-	}
-	file, err := a.Blobs.ReadAll(f.Digest, maxSource)
-	if err != nil {
-		return nil, err
-	}
-	if err := write(f.File, file); err != nil {
-		return nil, err
-	}
-	for _, name := range []string{provenanceFile, rebuildFile, vsaFile, vsaDSSEFile} {
-		row, ok := newest[name]
-		if !ok {
-			continue
-		}
-		b, err := a.Blobs.ReadAll(row.Blob, maxDocument)
-		if err != nil {
-			return nil, err
-		}
-		if err := write(name, b); err != nil {
-			return nil, err
-		}
-	}
-	root, err := a.TrustedRoot()
-	if err != nil {
-		return nil, err
-	}
-	in := evidence.ReadmeInput{File: f.File, Digest: f.Digest, PURL: f.PURL, Secure: r.Verdicts[f.PURL].Class == policy.Secure,
-		Policy: r.Policy.URI, Verifier: a.VerifierID(), Level: evidence.LevelBuild1, KeyID: a.KeyID(), Exported: time.Now()}
-	_, in.Rebuild = newest[rebuildFile]
-	if _, ok := newest[provenanceFile]; ok {
-		in.Builder = a.BuilderID()
-	}
-	readme, err := evidence.README(in)
-	if err != nil {
-		return nil, err
-	}
-	return names, errors.Join(write(publicKeyFile, a.PublicKey()), write(trustedRootName, root), write("README", readme))
 }
 
 // RebuildResult is what a rebuild came to.

@@ -188,11 +188,14 @@ func sameName(req, name string) bool {
 }
 
 // SaveLock writes hallmark.lock in dir.
-func (a *App) SaveLock(dir string, r *Report) error {
-	l := project.Lock{Commit: "commit:" + r.CommitID.String(), Plan: r.Solved.ID, Seed: r.Solved.Plan.Seed.Digest, Index: r.Solved.Answers}
-	for _, s := range r.Solved.Plan.Sources {
+func (a *App) SaveLock(dir string, r *Report) error { return lockOf(r.CommitID, r.Solved).Save(dir) }
+
+// lockOf is what a commit was solved to, as a lock.
+func lockOf(commit digest.Digest, s *Solved) project.Lock {
+	l := project.Lock{Commit: "commit:" + commit.String(), Plan: s.ID, Seed: s.Plan.Seed.Digest, Index: s.Answers}
+	for _, s := range s.Plan.Sources {
 		l.Sources = append(l.Sources, project.Locked{PURL: string(s.PURL), File: s.File, Digest: s.Digest})
 	}
 	slices.SortFunc(l.Sources, func(a, b project.Locked) int { return strings.Compare(a.PURL+a.File, b.PURL+b.File) })
-	return l.Save(dir)
+	return l
 }

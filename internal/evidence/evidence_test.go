@@ -396,7 +396,7 @@ func TestREADMECommands(t *testing.T) {
 		text, err := evidence.README(evidence.ReadmeInput{
 			File: prov.Subject.Name, Digest: prov.Subject.Digest, PURL: "pkg:pypi/six@1.17.0", Secure: secure,
 			Policy: "urn:hallmark:policy:first-light:v1", Builder: in.BuilderID("hermetic"), Verifier: in.VerifierID(),
-			Level: evidence.LevelBuild1, KeyID: in.KeyID(), Exported: began, Rebuild: true,
+			Level: evidence.LevelBuild1, KeyID: in.KeyID(), Newest: began, Rebuild: true,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -355,7 +355,7 @@ func TestStatementRefuses(t *testing.T) {
 func TestREADME(t *testing.T) {
 	in := evidence.ReadmeInput{File: "six-1.17.0-py3-none-any.whl", Digest: sdist, PURL: "pkg:pypi/six@1.17.0", Secure: true,
 		Policy: "urn:hallmark:policy:first-light:v1", Builder: builder, Verifier: "http://localhost:8420/verifier/x",
-		Level: evidence.LevelBuild1, KeyID: "0123456789abcdef", Exported: began, Rebuild: true}
+		Level: evidence.LevelBuild1, KeyID: "0123456789abcdef", Newest: began, Rebuild: true}
 	b, err := evidence.README(in)
 	if err != nil {
 		t.Fatal(err)

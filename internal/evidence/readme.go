@@ -18,13 +18,13 @@ type ReadmeInput struct {
 	Digest   digest.Digest
 	PURL     purl.PURL
 	Secure   bool
-	Policy   string // URI
-	Builder  string // builder.id; empty if we did not build it
-	Verifier string // verifier.id
-	Level    string // SLSA level in the VSA; used if Secure
-	KeyID    string // of key.pub
-	Exported time.Time
-	Rebuild  bool // whether rebuild.sigstore.json is there
+	Policy   string    // URI
+	Builder  string    // builder.id; empty if we did not build it
+	Verifier string    // verifier.id
+	Level    string    // SLSA level in the VSA; used if Secure
+	KeyID    string    // of key.pub
+	Newest   time.Time // of the newest evidence beside it
+	Rebuild  bool      // whether rebuild.sigstore.json is there
 }
 
 // README gives the text that stands beside exported evidence: the commands that
@@ -56,7 +56,7 @@ key     {{.KeyID}} (key.pub)
 {{- if .Builder}}
 builder {{.Builder}}
 {{- end}}
-exported {{date .Exported}}
+newest  {{date .Newest}}
 
 Run these commands in this folder. None of them needs a network. Each ends with
 exit status 0 only if what it checks is true.

@@ -268,12 +268,18 @@ const LockSchema = "urn:hallmark:lock:v1"
 
 // Save writes the lock to folder dir.
 func (l Lock) Save(dir string) error {
-	l.Schema = LockSchema
-	b, err := json.MarshalIndent(l, "", "  ")
+	b, err := l.Marshal()
 	if err != nil {
 		return err
 	}
-	return replace(filepath.Join(dir, LockFile), append(b, '\n'))
+	return replace(filepath.Join(dir, LockFile), b)
+}
+
+// Marshal is the lock's file.
+func (l Lock) Marshal() ([]byte, error) {
+	l.Schema = LockSchema
+	b, err := json.MarshalIndent(l, "", "  ")
+	return append(b, '\n'), err
 }
 
 // replace writes a file beside path, syncs it and gives it path's name.
