@@ -321,9 +321,15 @@ func (e *execution) run() (*Result, error) {
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", e.pid), []byte(strconv.Itoa(oomScoreAdj)), 0)
 	timer := time.NewTimer(lim.Wall)
 	sc := scene{pid: e.pid, dir: e.dir, job: e.job, ids: e.ids, layers: e.layers, cg: e.cg, noGroup: noGroup, armed: lim.Wall}
+	var watch *watcher
+	watched := make(chan error, 1)
+	go func() {
+		var err error
+		watch, err = watchNetwork(e.pid)
+		watched <- err
+	}()
 	res.Facts = sc.measure()
-	watch, err := watchNetwork(e.pid)
-	if err != nil {
+	if err := <-watched; err != nil {
 		return nil, err
 	}
 	start := "go\n"

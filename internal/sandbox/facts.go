@@ -33,8 +33,7 @@ type scene struct {
 // measure reads all facts off the waiting process. It puts no host path and no
 // id of the host into them, since evidence is public.
 func (s scene) measure() record.Facts {
-	prof, _ := profileDocument()
-	f := record.Facts{Runtime: s.job.Version, Program: s.job.Program, Kernel: kernelKind(s.job.Version), Profile: string(prof), Read: time.Now().UTC()}
+	f := record.Facts{Runtime: s.job.Version, Program: s.job.Program, Kernel: kernelKind(s.job.Version), Profile: string(s.job.Profile), Read: time.Now().UTC()}
 	add := func(name, want, got, cause string) {
 		f.Facts = append(f.Facts, record.Fact{Name: name, Want: want, Got: got, Holds: want == got, Cause: cause})
 	}

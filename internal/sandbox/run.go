@@ -32,6 +32,7 @@ type job struct {
 	Runtime  string
 	Version  string        // name and version of the runtime
 	Program  digest.Digest // of the runtime's file
+	Profile  digest.Digest // of the sandbox profile, reckoned once by the control process
 	Rootless bool
 	Spec     Spec
 	Shell    *shellJob `json:",omitempty"` // a shell in place of the command
@@ -64,7 +65,7 @@ func (r *Runner) Run(ctx context.Context, spec Spec) (*Result, error) {
 	if log == nil {
 		log = io.Discard
 	}
-	j := job{ID: newID(), Runtime: r.runtime, Version: r.Runtime(), Program: r.Program(), Rootless: os.Geteuid() != 0, Spec: spec}
+	j := job{ID: newID(), Runtime: r.runtime, Version: r.Runtime(), Program: r.Program(), Profile: r.profile(), Rootless: os.Geteuid() != 0, Spec: spec}
 	return r.supervised(ctx, j, log, nil)
 }
 

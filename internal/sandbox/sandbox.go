@@ -259,6 +259,11 @@ func (r *Runner) Profile() (string, []byte) {
 	return string(d), doc
 }
 
+func (r *Runner) profile() digest.Digest {
+	d, _ := profileDocument()
+	return d
+}
+
 // Check tells whether this host can make a sandbox, by making one that runs
 // "true" over the host's own programs, read-only. A nil error means yes; otherwise
 // the error is a fault.Unsupported that says what is missing and what to do.
