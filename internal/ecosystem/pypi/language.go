@@ -6,11 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"strings"
 
 	"hallmark/internal/archive"
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem"
+	"hallmark/internal/fault"
 	"hallmark/internal/plan"
 	"hallmark/internal/record"
 )
@@ -69,7 +71,7 @@ func (Language) Diagnose(log []byte, exit int) *record.Failure { return Diagnose
 // Accept is ecosystem.Language's: the output must be one wheel, whole, of the
 // package and version that the step is for. One with linked files is named anew
 // by the lowest manylinux that it keeps to.
-func (Language) Accept(s plan.Step, _ plan.Platform, dir, work string) (ecosystem.Product, *record.Failure, error) {
+func (Language) Accept(s plan.Step, on plan.Platform, dir, work string) (ecosystem.Product, *record.Failure, error) {
 	refuse := func(class record.FailureClass, format string, args ...any) (ecosystem.Product, *record.Failure, error) {
 		return ecosystem.Product{}, &record.Failure{Class: class, Message: fmt.Sprintf(format, args...)}, nil
 	}
@@ -96,6 +98,13 @@ func (Language) Accept(s plan.Step, _ plan.Platform, dir, work string) (ecosyste
 	}
 	// Whoever uses the wheel later must be able to: what fails then would fail
 	// others, not this build.
+	env, err := environmentOf(on)
+	if err != nil {
+		return ecosystem.Product{}, nil, err
+	}
+	if !env.Compatible(wheelTags(w)) {
+		return refuse(record.FailOutput, "The build left a wheel for another platform, %s, which %s on %s/%s cannot install.", wheels[0], on.Interpreter, on.OS, on.Arch)
+	}
 	if _, err := ParseMetadata(w.Metadata); err != nil {
 		return refuse(record.FailMetadata, "The metadata of the wheel that the build left cannot be read: %s.", oneLine(err))
 	}
@@ -129,6 +138,30 @@ func (Language) Accept(s plan.Step, _ plan.Platform, dir, work string) (ecosyste
 		p.File = filepath.Base(p.Path)
 	}
 	return p, nil, nil
+}
+
+// environmentOf is what wheels for a platform are installed into, by its oldest
+// patch release.
+func environmentOf(p plan.Platform) (Environment, error) {
+	python, ok := strings.CutPrefix(p.Interpreter, "cpython-")
+	glibc, ok2 := strings.CutPrefix(p.Libc, "glibc-2.")
+	machine, ok3 := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[p.Arch]
+	minor, err := strconv.Atoi(glibc)
+	if !ok || !ok2 || !ok3 || err != nil || p.OS != "linux" {
+		return Environment{}, fault.New(fault.Unsupported, "platform %+v: this version makes wheels for CPython on Linux with glibc, on amd64 and arm64", p)
+	}
+	return NewEnvironment(python+".0", machine, minor)
+}
+
+// wheelTags are a wheel's tags, of which OpenWheel has checked the form.
+func wheelTags(w *Wheel) []Tag {
+	var tags []Tag
+	for _, t := range w.Tags {
+		if p := strings.SplitN(t, "-", 3); len(p) == 3 {
+			tags = append(tags, Tag{p[0], p[1], p[2]})
+		}
+	}
+	return tags
 }
 
 func sameVersion(a, b string) bool {

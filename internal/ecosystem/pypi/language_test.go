@@ -19,7 +19,7 @@ func accept(t *testing.T, files ...wheelParts) (p struct{ File, RawFile string }
 			t.Fatal(err)
 		}
 	}
-	got, f, err := Language{}.Accept(plan.Step{PURL: "pkg:pypi/demo-pkg@1.0.0"}, plan.Platform{}, out, work)
+	got, f, err := Language{}.Accept(plan.Step{PURL: "pkg:pypi/demo-pkg@1.0.0"}, plan.Platform{OS: "linux", Arch: "amd64", Interpreter: "cpython-3.11", Libc: "glibc-2.36"}, out, work)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,6 +64,16 @@ func TestAcceptRefuses(t *testing.T) {
 		}
 		return w
 	}
+	tagged := func(tag string) wheelParts {
+		w := demo()
+		w.file = "demo_pkg-1.0-" + tag + ".whl"
+		for i, m := range w.members {
+			if strings.HasSuffix(m.name, "/WHEEL") {
+				w.members[i].body = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: false\nTag: " + tag + "\n"
+			}
+		}
+		return w
+	}
 	second := demo()
 	second.file = "demo_pkg-1.0-2-cp311-cp311-linux_x86_64.whl"
 	for name, c := range map[string]struct {
@@ -80,7 +90,10 @@ func TestAcceptRefuses(t *testing.T) {
 		"broken RECORD": {[]wheelParts{other(func(w *wheelParts) {
 			w.record = func(s string) string { return strings.Replace(s, "sha256=", "sha256=A", 1) }
 		})}, record.FailOutput, "not in order"},
-		"links outside": {[]wheelParts{demo(wheelMember{name: "demo/_c.so", body: string(elfOf(elfSpec{libs: []string{"libfoo.so.1"}}))})}, record.FailLinks, "libfoo.so.1"},
+		"links outside":     {[]wheelParts{demo(wheelMember{name: "demo/_c.so", body: string(elfOf(elfSpec{libs: []string{"libfoo.so.1"}}))})}, record.FailLinks, "libfoo.so.1"},
+		"other system":      {[]wheelParts{tagged("cp311-cp311-win_amd64")}, record.FailOutput, "win_amd64"},
+		"other interpreter": {[]wheelParts{tagged("cp399-cp399-linux_x86_64")}, record.FailOutput, "another platform"},
+		"other processor":   {[]wheelParts{tagged("cp311-cp311-linux_riscv64")}, record.FailOutput, "another platform"},
 	} {
 		if _, _, f := accept(t, c.wheels...); f == nil || f.Class != c.class || !strings.Contains(f.Message, c.says) {
 			t.Errorf("%s: %+v", name, f)
