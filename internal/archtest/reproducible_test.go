@@ -22,7 +22,7 @@ func TestReproducible(t *testing.T) {
 		for _, name := range files(t) {
 			top, _, _ := strings.Cut(name, "/")
 			switch top {
-			case "go.mod", "go.sum", "VERSION", "cmd", "internal", "policies", "schemas", "seed", "scripts":
+			case "go.mod", "go.sum", "VERSION", "cmd", "internal", "policies", "recipes", "schemas", "seed", "scripts":
 			default:
 				continue
 			}
