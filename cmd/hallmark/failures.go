@@ -63,9 +63,9 @@ func harmless(s string) string {
 }
 
 // printFailure shows what a failed build says: the lines of its log that matter,
-// what it reached for is in its sentence, and what to do next. name finds the
-// whole log.
-func printFailure(w io.Writer, in string, f record.Failure, name string) {
+// what it reached for is in its sentence, and what to do next. log finds the whole
+// log and inside enters the build; either may be empty.
+func printFailure(w io.Writer, in string, f record.Failure, log, inside string) {
 	if len(f.Log) > 0 {
 		fmt.Fprintf(w, "%sfrom its log:\n", in)
 		for _, l := range f.Log {
@@ -75,8 +75,11 @@ func printFailure(w io.Writer, in string, f record.Failure, name string) {
 	if f.Advice != "" {
 		fmt.Fprintf(w, "%snext: %s\n", in, harmless(f.Advice))
 	}
-	if name != "" {
-		fmt.Fprintf(w, "%swhole log: hallmark export log %s\n", in, name)
+	if log != "" {
+		fmt.Fprintf(w, "%swhole log: hallmark export log %s\n", in, log)
+	}
+	if inside != "" {
+		fmt.Fprintf(w, "%slook inside: hallmark build --shell %s\n", in, inside)
 	}
 }
 
@@ -91,11 +94,14 @@ func printHop(w io.Writer, in string, h status.Hop) {
 		fmt.Fprintf(w, "%s  %s: %s\n", in, x.Code, harmless(x.Message))
 	}
 	if f := h.Failure; f != nil {
-		name := ""
+		log, inside := "", ""
 		if f.WholeLog != "" {
-			name = "sha256:" + f.Step.Short()
+			log = "sha256:" + f.Step.Short()
 		}
-		printFailure(w, in+"  ", f.Failure, name)
+		if f.Purpose != record.Query {
+			inside = string(h.Artifact)
+		}
+		printFailure(w, in+"  ", f.Failure, log, inside)
 	}
 }
 
@@ -106,6 +112,10 @@ func printBuilt(w io.Writer, r app.BuiltRow) {
 		fmt.Fprintf(w, "           %s\n", harmless(r.Message))
 	}
 	if r.Failure != nil && r.Asked {
-		printFailure(w, "           ", *r.Failure, string(r.PURL))
+		inside := ""
+		if r.Message == r.Failure.Message { // of its own step, not of a query before it
+			inside = string(r.PURL)
+		}
+		printFailure(w, "           ", *r.Failure, string(r.PURL), inside)
 	}
 }

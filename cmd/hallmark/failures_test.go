@@ -40,7 +40,7 @@ func TestPrintFailure(t *testing.T) {
       | a.c:1: ·[31merror
       | b
     next: Look for another.
-    whole log: hallmark export log sha256:` + step.Short() + "\n"
+    whole log: hallmark export log sha256:` + step.Short() + "\n    look inside: hallmark build --shell pkg:pypi/a@1\n"
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
 	}
