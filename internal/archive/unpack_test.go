@@ -284,8 +284,12 @@ func FuzzUnpack(f *testing.F) {
 		name := []string{"a.tar", "a.tar.gz", "a.zip", "a.tar.bz2", "a.tar.xz"}[max(format, 0)%5]
 		lim := archive.Limits{Bytes: 1 << 20, File: 1 << 20, Entries: 100, Depth: 10, Ratio: 100}
 		parent := t.TempDir()
-		_, err := unpack(b, name, filepath.Join(parent, "in", "..", "out"), lim)
+		info, err := unpack(b, name, filepath.Join(parent, "in", "..", "out"), lim)
 		if err != nil {
+			// Nothing else can go wrong with an archive in memory.
+			if !fault.Is(err, fault.Hostile) {
+				t.Fatalf("%v is of the kind %q", err, fault.KindOf(err))
+			}
 			if left, _ := os.ReadDir(parent); len(left) > 0 {
 				t.Fatalf("left behind after %v: %v", err, left)
 			}
@@ -304,5 +308,14 @@ func FuzzUnpack(f *testing.F) {
 			}
 			return nil
 		})
+		// The tree's own tar is unpacked to the same tree.
+		var again bytes.Buffer
+		if _, _, err := archive.WriteTar(root, &again); err != nil {
+			t.Fatal(err)
+		}
+		second, err := unpack(again.Bytes(), "a.tar", filepath.Join(parent, "second"), archive.DefaultLimits())
+		if err != nil || second.Digest != info.Digest || second.Files != info.Files || second.Bytes != info.Bytes {
+			t.Fatalf("%+v became %+v, %v", info, second, err)
+		}
 	})
 }
