@@ -1,22 +1,27 @@
 package sandbox
 
 import (
+	"errors"
+	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"runtime"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // supervisorProcess is a supervisor that waits for its job, or works on it.
 type supervisorProcess struct {
 	cmd    *exec.Cmd
-	jobW   *os.File // its job; closing it ends it
-	repR   *os.File // its answer
-	out    *relay   // what the command prints
-	stderr tail     // read it after ended
+	jobW   *os.File      // its job; closing it ends it
+	answer *net.UnixConn // where its answer comes
+	out    *relay        // what the command prints
+	stderr tail          // read it after ended
 	ended  chan struct{}
 	err    error // how it ended; after ended
 }
@@ -41,16 +46,20 @@ func launch(rootless bool, stdin *os.File) (*supervisorProcess, error) {
 		return nil, err
 	}
 	files, p.jobW = append(files, jobR), jobW
-	repR, repW, err := os.Pipe()
-	if err != nil {
-		jobW.Close()
-		return nil, err
-	}
-	files, p.repR = append(files, repW), repR
 	fail := func(err error) (*supervisorProcess, error) {
 		jobW.Close()
-		repR.Close()
+		if p.answer != nil {
+			p.answer.Close()
+		}
 		return nil, err
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fail(err)
+	}
+	files = append(files, os.NewFile(uintptr(pair[1]), "answer"))
+	if p.answer, err = unixConn(pair[0]); err != nil {
+		return fail(err)
 	}
 	attr := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if rootless {
@@ -98,7 +107,80 @@ func launch(rootless bool, stdin *os.File) (*supervisorProcess, error) {
 // dismiss ends a supervisor that got no job.
 func (p *supervisorProcess) dismiss() {
 	p.jobW.Close()
-	p.repR.Close()
+	p.answer.Close()
+}
+
+// unixConn makes a connection of a descriptor, which it takes over.
+func unixConn(fd int) (*net.UnixConn, error) {
+	f := os.NewFile(uintptr(fd), "answer")
+	defer f.Close()
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil, err
+	}
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		c.Close()
+		return nil, fmt.Errorf("a connection of kind %T", c)
+	}
+	return u, nil
+}
+
+// maxAnswer bounds an answer.
+const maxAnswer = 64 << 20
+
+// read gives the supervisor's answer, all that it says until its end. Descriptors
+// that come along are those that the kernel takes long to close: that is done
+// here, where nobody waits for it.
+func (p *supervisorProcess) read() ([]byte, error) {
+	var answer []byte
+	buf, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4*maxHandedOver))
+	for {
+		n, rights, _, _, err := p.answer.ReadMsgUnix(buf, oob)
+		if msgs, err := unix.ParseSocketControlMessage(oob[:rights]); err == nil {
+			for i := range msgs {
+				fds, _ := unix.ParseUnixRights(&msgs[i])
+				for _, fd := range fds {
+					go unix.Close(fd)
+				}
+			}
+		}
+		if answer = append(answer, buf[:n]...); len(answer) > maxAnswer {
+			return nil, errors.New("the supervisor's answer is too long")
+		}
+		switch {
+		case errors.Is(err, io.EOF) || err == nil && n == 0:
+			return answer, nil
+		case err != nil:
+			return nil, err
+		}
+	}
+}
+
+// maxHandedOver is how many descriptors a supervisor hands over at most.
+const maxHandedOver = 4
+
+// handOver are descriptors that a supervisor leaves to its control process to
+// close.
+var handOver []int
+
+// answer writes a supervisor's answer to the descriptor that it was given for it.
+func answer(fd int, doc []byte) error {
+	c, err := unixConn(fd)
+	if err != nil {
+		return err
+	}
+	var rights []byte
+	if n := len(handOver); n > 0 && n <= maxHandedOver {
+		rights = unix.UnixRights(handOver...)
+	}
+	n, _, err := c.WriteMsgUnix(doc, rights, nil)
+	for err == nil && n < len(doc) {
+		var more int
+		more, err = c.Write(doc[n:])
+		n += more
+	}
+	return err
 }
 
 // A Runner that runs one sandbox after another has the next supervisor started

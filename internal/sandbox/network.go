@@ -188,9 +188,9 @@ func (w *watcher) finish() []record.Attempt {
 	if st, err := unix.GetsockoptTpacketStats(w.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS); err != nil || st.Drops > 0 {
 		w.more = true // fail closed: something was not seen
 	}
-	// The kernel waits until nobody looks at the socket any more, some
-	// milliseconds; meanwhile the output is taken.
-	go unix.Close(w.fd)
+	// To close it the kernel waits until nobody looks at the socket any more, some
+	// milliseconds.
+	handOver = append(handOver, w.fd)
 	unix.Close(w.stop[0])
 	unix.Close(w.stop[1])
 	out := make([]record.Attempt, 0, len(w.attempts)+1)

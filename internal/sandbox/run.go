@@ -110,7 +110,7 @@ func (r *Runner) supervise(ctx context.Context, j job, log io.Writer, sh *Shell)
 	if err != nil {
 		return nil, "", err
 	}
-	defer p.repR.Close()
+	defer p.answer.Close()
 	defer p.jobW.Close()
 	p.out.set(log)
 
@@ -133,7 +133,7 @@ func (r *Runner) supervise(ctx context.Context, j job, log io.Writer, sh *Shell)
 		go r.readySupervisor(j.Rootless)
 	}
 	var rep *reply
-	answer, rerr := io.ReadAll(io.LimitReader(p.repR, 64<<20))
+	answer, rerr := p.read()
 	if rerr == nil && len(answer) > 0 {
 		rep = new(reply)
 		if err := json.Unmarshal(answer, rep); err != nil {
