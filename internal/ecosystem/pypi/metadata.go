@@ -88,6 +88,14 @@ func ParseMetadata(b []byte) (Metadata, error) {
 func metadataFields(b []byte) ([][2]string, error) {
 	b = bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))
 	var out [][2]string
+	var folds []string // of the last header
+	unfold := func() {
+		if len(folds) > 0 {
+			last := &out[len(out)-1][1]
+			*last = strings.TrimPrefix(*last+" "+strings.Join(folds, " "), " ")
+			folds = folds[:0]
+		}
+	}
 	for read := 0; len(b) > 0; {
 		// A line ends as it does for Python's reader: LF, CR, or both.
 		line, rest := b, []byte(nil)
@@ -108,17 +116,19 @@ func metadataFields(b []byte) ([][2]string, error) {
 			return nil, fault.New(fault.Hostile, "core metadata: a header is not UTF-8: %.80q", line)
 		}
 		if line[0] == ' ' || line[0] == '\t' {
-			if len(out) > 0 {
-				out[len(out)-1][1] = strings.TrimSpace(out[len(out)-1][1] + " " + strings.TrimSpace(string(line)))
+			if fold := strings.TrimSpace(string(line)); len(out) > 0 && fold != "" {
+				folds = append(folds, fold)
 			}
 			continue
 		}
+		unfold()
 		name, val, ok := strings.Cut(string(line), ":")
 		if !ok || strings.ContainsAny(name, " \t") {
 			break
 		}
 		out = append(out, [2]string{strings.ToLower(name), strings.TrimSpace(val)})
 	}
+	unfold()
 	return out, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"hallmark/internal/fault"
 )
@@ -398,5 +399,17 @@ func TestRulesOfMetadata(t *testing.T) {
 		case c.want != "" && (err != nil || got != c.want):
 			t.Errorf("%s: got %s, %v, want %s", c.rule, got, err, c.want)
 		}
+	}
+}
+
+// A header of a million folds took minutes when each was joined to all before it.
+func TestMetadataOfManyFolds(t *testing.T) {
+	start := time.Now()
+	m, err := ParseMetadata([]byte("Name: a\nVersion: 1\nSummary: x\n" + strings.Repeat(" y\n", 1_000_000)))
+	if err != nil || m.Name != "a" {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if d := time.Since(start); d > 10*time.Second {
+		t.Errorf("took %s", d)
 	}
 }
