@@ -267,3 +267,24 @@ func FuzzPkgInfo(f *testing.F) {
 		}
 	})
 }
+
+// FuzzWheelHeader: the two readers of a METADATA, the strict one that opens a
+// wheel (wheelHeader) and ParseMetadata, find one name and version where both
+// find any.
+func FuzzWheelHeader(f *testing.F) {
+	f.Add([]byte(demoMeta))
+	f.Add([]byte("Name: a\n b\nVersion: 1\n"))
+	f.Add([]byte("NAME:a\nversion:v1.0-1\r\nSummary: x\n  y\n\nName: b\n"))
+	f.Add([]byte("Name : a\nName: b\nVersion: 1\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, err := wheelHeader(b)
+		m, err2 := ParseMetadata(b)
+		if err != nil || err2 != nil || len(h.Values("Name")) != 1 || len(h.Values("Version")) != 1 {
+			return
+		}
+		v, err := ParseVersion(h.Get("Version"))
+		if err != nil || NormalizeName(h.Get("Name")) != m.Name || v.String() != m.Version {
+			t.Fatalf("%q: %q %q, and %q %q", b, h.Get("Name"), h.Get("Version"), m.Name, m.Version)
+		}
+	})
+}

@@ -237,6 +237,10 @@ func (o *openedWheel) text(name string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
+// readOfWheel are the fields that are read here; nobody continues one on another
+// line, and readers differ in what that would mean.
+var readOfWheel = map[string]bool{"name": true, "version": true, "wheel-version": true, "root-is-purelib": true, "tag": true}
+
 // wheelHeader reads the fields of an RFC 822 style header (METADATA, WHEEL).
 func wheelHeader(b []byte) (textproto.MIMEHeader, error) {
 	h := textproto.MIMEHeader{}
@@ -249,10 +253,13 @@ func wheelHeader(b []byte) (textproto.MIMEHeader, error) {
 			break // the body
 		}
 		if line[0] == ' ' || line[0] == '\t' {
-			if last == "" {
-				return nil, fmt.Errorf("it begins with a continued line")
+			if last == "" || readOfWheel[strings.ToLower(last)] {
+				return nil, fmt.Errorf("line %.80q continues %q", line, last)
 			}
-			continue // no field that is read here is ever continued
+			continue
+		}
+		if strings.ContainsRune(line, '\r') { // ends a line for Python's reader
+			return nil, fmt.Errorf("line %.80q has a carriage return in it", line)
 		}
 		key, value, ok := strings.Cut(line, ":")
 		if !ok {

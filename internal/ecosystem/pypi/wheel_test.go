@@ -142,6 +142,8 @@ func TestOpenWheelRefuses(t *testing.T) {
 		{"metadata version", replace("METADATA", strings.Replace(old, "1.0", "2.0", 1)), "version"},
 		{"two names", replace("METADATA", "Name: demo-pkg\n"+old), "one Name"},
 		{"no fields", replace("METADATA", "hello"), "no field"},
+		{"a continued name", replace("METADATA", strings.Replace(old, "Demo-Pkg", "Demo-Pkg\n evil", 1)), "continues"},
+		{"a line within a line", replace("METADATA", strings.Replace(old, "2.1\n", "2.1\rRequires-Dist: evil\n", 1)), "carriage return"},
 		{"wheel version", replace("/WHEEL", strings.Replace(demoTags, "1.0", "2.0", 1)), "version"},
 		{"no purelib", replace("/WHEEL", strings.Replace(demoTags, "false", "maybe", 1)), "Purelib"},
 		{"unlisted", rec(func(s string) string { _, s, _ = strings.Cut(s, "\n"); return s }), "does not list"},
