@@ -13,6 +13,7 @@ import (
 const (
 	maxDiagnosed = 512 << 10 // bytes of its end
 	maxLine      = 4 << 10   // bytes of one line
+	maxTried     = 5000      // lines, from the end, that carry a sign of an error
 )
 
 // Diagnose reads a failed build's log and says why it failed, for people: what
@@ -80,7 +81,12 @@ var mistake = regexp.MustCompile(`^(?:ModuleNotFound|Import|Attribute|Name|Type|
 func cause(lines []string) (finding, bool) {
 	last := lastException(lines)
 	var strong, weak, excepted *finding
-	for i := len(lines) - 1; i >= 0 && strong == nil; i-- {
+	tried := 0
+	for i := len(lines) - 1; i >= 0 && strong == nil && tried < maxTried; i-- {
+		if !signed(lines[i]) {
+			continue
+		}
+		tried++
 		x, ok := look(lines[i])
 		if !ok {
 			continue

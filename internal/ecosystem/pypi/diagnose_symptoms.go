@@ -2,6 +2,7 @@ package pypi
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"hallmark/internal/record"
@@ -130,8 +131,20 @@ type finding struct {
 	others []string
 }
 
+// signs are parts of words of which each symptom's message has one: a line
+// without any need not be tried.
+var signs = []string{"rror", "ot found", "OT find", "ot find", "o such file", "ust", "argo", "annot", "an't", "nable to", "undefined", "illed", "emory", "bad_alloc",
+	"o space", "nknown compiler", "ortran", "pkg-config", "equire", "ake sure", "nsure", "heck", "issing", "ailed", "found for", "found: NO", "ould not", "an not", "n -l", "RROR", "o package"}
+
+func signed(line string) bool {
+	return slices.ContainsFunc(signs, func(s string) bool { return strings.Contains(line, s) })
+}
+
 // look tries the symptoms on one line.
 func look(line string) (finding, bool) {
+	if !signed(line) {
+		return finding{}, false
+	}
 	for _, s := range symptoms {
 		m := s.re.FindStringSubmatch(line)
 		if m == nil || s.except != nil && s.except.MatchString(m[1]) {

@@ -148,3 +148,27 @@ func TestDiagnoseRealLogs(t *testing.T) {
 		}
 	}
 }
+
+// TestSignsMissNothing: what look leaves untried has no symptom.
+func TestSignsMissNothing(t *testing.T) {
+	files, err := filepath.Glob("testdata/logs/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range strings.Split(string(b), "\n") {
+			if signed(l) {
+				continue
+			}
+			for _, s := range symptoms {
+				if s.re.MatchString(l) {
+					t.Errorf("%s: %q matches %s and carries no sign", filepath.Base(name), l, s.re)
+				}
+			}
+		}
+	}
+}
