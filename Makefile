@@ -7,7 +7,7 @@ FUZZTIME ?= 60s
 export PORT FUZZTIME
 
 .DEFAULT_GOAL := help
-.PHONY: coverage-report help run stop build test test-short fmt lint fuzz clean
+.PHONY: coverage-report help run stop build test test-short fmt lint fuzz bench bench-closure clean
 
 help: ## Say what there is
 	@echo 'make TARGET, with one of these targets:'
@@ -40,6 +40,12 @@ fuzz: ## Run each fuzz target for FUZZTIME
 
 coverage-report: ## Build 60 popular packages and write docs/coverage.md (most of an hour)
 	@scripts/coverage-report
+
+bench: ## Measure against runc, Nix, a plain shell, Fromager and cosign; writes docs/performance.md
+	@scripts/bench
+
+bench-closure: ## The same for the closure of 17 packages against Fromager, 10 to 30 minutes
+	@scripts/bench closure
 
 clean: ## End the server; remove bin/ and .hallmark/, the sample's data directory included
 	@scripts/stop
