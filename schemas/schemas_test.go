@@ -15,11 +15,15 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"gopkg.in/yaml.v3"
 
+	"hallmark/internal/app"
+	"hallmark/internal/build"
 	"hallmark/internal/canonical"
+	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/debian"
 	"hallmark/internal/plan"
 	"hallmark/internal/policy"
 	"hallmark/internal/project"
+	"hallmark/internal/purl"
 	"hallmark/internal/record"
 	"hallmark/internal/status"
 	"hallmark/internal/status/statustest"
@@ -159,6 +163,16 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
+func TestForecast(t *testing.T) {
+	half, d := 0.5, digest.FromBytes(nil)
+	for _, w := range []build.Why{build.DueNew, build.DueMissing, build.DueRetry, build.DueHost, build.DueLimit, build.DueSecond, build.DueChanged, build.DueNatives} {
+		check(t, "forecast.v1", app.Forecast{Schema: app.ForecastSchema, Project: "acme/web", Commit: "commit:" + d.String(), Plan: d,
+			Fetch: []app.ForecastFetch{{Package: "pkg:pypi/a@1", File: "a-1.tar.gz"}}, Ask: []app.ForecastAsk{{PURL: "pkg:pypi/a@1", What: "metadata"}},
+			Build:   []app.ForecastBuild{{PURL: "pkg:pypi/a@1", Step: d, Purpose: record.First, Why: w, Changed: []string{"x"}, Seconds: &half}, {Step: d, Purpose: record.Prebuilt, Why: w}},
+			Blocked: []app.ForecastCannot{{PURL: "pkg:pypi/a@1"}}, Undetermined: []purl.PURL{"pkg:pypi/a@1"}, Summary: app.ForecastSummary{Workers: 1, Seconds: &half}})
+	}
+}
+
 func TestSeed(t *testing.T) {
 	p, err := debian.ParsePin(seed.Bookworm)
 	if err != nil {
@@ -190,7 +204,7 @@ func TestBuildRecord(t *testing.T) {
 func TestNothingIsForgotten(t *testing.T) {
 	for name, v := range map[string]any{
 		"status.v1": status.Document{}, "plan.v1": plan.Plan{}, "commit.v1": project.Commit{}, "policy.v1": policy.Policy{},
-		"seed.v1": debian.Pin{}, "build-record.v1": record.Build{},
+		"seed.v1": debian.Pin{}, "build-record.v1": record.Build{}, "forecast.v1": app.Forecast{},
 	} {
 		b, err := schemas.Files.ReadFile(name + ".json")
 		if err != nil {

@@ -25,9 +25,13 @@ func (f buildFlags) set(cfg *app.Config) {
 
 type buildsCmd struct {
 	buildFlags
+	DryRun bool `name:"dry-run" help:"Say what would be fetched, asked, built and rebuilt, why, and for about how long; change nothing."`
 }
 
 func (c *buildsCmd) Run(e *env) error {
+	if c.DryRun {
+		return c.dryRun(e)
+	}
 	a, err := e.open(true, c.set)
 	if err != nil {
 		return err

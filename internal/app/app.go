@@ -53,6 +53,8 @@ type Config struct {
 	Retry bool
 	// Fresh verifies everything anew, whatever earlier commands have verified.
 	Fresh bool
+	// Still opens for reading without leaving a trace in the data directory.
+	Still bool
 	// Timeline is a file to which a trace of what ran when is written at the end;
 	// empty: none.
 	Timeline string
@@ -208,7 +210,11 @@ func (a *App) openReader(ctx context.Context) error {
 	if a.Blobs, err = blob.OpenReader(a.path("blobs")); err != nil {
 		return err
 	}
-	a.Store, err = store.OpenReader(ctx, a.path("hallmark.db"), a.Blobs, store.WithKey(a.keys.Journal()))
+	open := store.OpenReader
+	if a.cfg.Still {
+		open = store.OpenStill
+	}
+	a.Store, err = open(ctx, a.path("hallmark.db"), a.Blobs, store.WithKey(a.keys.Journal()))
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"hallmark/internal/build"
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/pypi"
 	"hallmark/internal/fault"
@@ -103,11 +104,16 @@ func (h host) Source(ctx context.Context, d digest.Digest, file string, patches 
 	if err != nil {
 		return pypi.PreparedSource{}, err
 	}
+	return prepared(s), nil
+}
+
+// prepared is an unpacked source in the words of planning.
+func prepared(s build.PreparedSource) pypi.PreparedSource {
 	out := pypi.PreparedSource{Dir: s.Dir, Newest: s.Newest}
 	for _, r := range s.Removed {
 		out.Removed = append(out.Removed, plan.Removed{Path: r.Path, Digest: r.Digest, Kind: r.Kind})
 	}
-	return out, nil
+	return out
 }
 
 func (h host) Query(ctx context.Context, s plan.Step, known map[digest.Digest]plan.Step) (map[string][]byte, *record.Failure, error) {

@@ -41,7 +41,7 @@ const sqliteLatest = 2
 // writer at a time. Every row's blobs are looked for in blobs before the row is
 // written.
 func OpenWriter(ctx context.Context, path string, blobs Blobs, opts ...Option) (*Store, error) {
-	db, err := openSQLite(path, false)
+	db, err := openSQLite(path, false, false)
 	if err != nil {
 		return nil, err
 	}
@@ -65,10 +65,23 @@ func newStore(db *sql.DB, blobs Blobs, readOnly bool, opts []Option) *Store {
 // at work on it. It is fault.NotFound if there is none, fault.Unsupported if its
 // schema is another than this version's.
 func OpenReader(ctx context.Context, path string, blobs Blobs, opts ...Option) (*Store, error) {
+	return openReader(ctx, path, blobs, false, opts)
+}
+
+// OpenStill is OpenReader for a caller who must not change a single file: a reader
+// leaves the log and the shared memory of SQLite beside the database. If a writer
+// has left something there, it is as OpenReader. A writer that comes later is not
+// noticed: what is read is good only if the database is as it was when the caller
+// has ended.
+func OpenStill(ctx context.Context, path string, blobs Blobs, opts ...Option) (*Store, error) {
+	return openReader(ctx, path, blobs, true, opts)
+}
+
+func openReader(ctx context.Context, path string, blobs Blobs, still bool, opts []Option) (*Store, error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.New(fault.NotFound, "open database %s: there is none", path)
 	}
-	db, err := openSQLite(path, true)
+	db, err := openSQLite(path, true, still)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +108,7 @@ func OpenReader(ctx context.Context, path string, blobs Blobs, opts ...Option) (
 // them. Transactions begin IMMEDIATE: two that read before they write cannot
 // deadlock. synchronous=FULL, since in WAL mode NORMAL may lose the last commits
 // at a power cut, and a signed statement must not outlive its row.
-func openSQLite(path string, readOnly bool) (*sql.DB, error) {
+func openSQLite(path string, readOnly, still bool) (*sql.DB, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
@@ -103,7 +116,7 @@ func openSQLite(path string, readOnly bool) (*sql.DB, error) {
 	q := url.Values{"_pragma": {"busy_timeout(10000)", "foreign_keys(1)", "synchronous(FULL)", "trusted_schema(0)"}}
 	if readOnly {
 		q.Set("mode", "ro")
-		if frozen(abs) {
+		if frozen(abs) || still && quiet(abs) {
 			q.Set("immutable", "1")
 		}
 		q["_pragma"] = append(q["_pragma"], "query_only(1)")
@@ -124,9 +137,11 @@ func openSQLite(path string, readOnly bool) (*sql.DB, error) {
 // left anything beside the database: then a reader must not ask for the shared
 // memory that it would otherwise need.
 func frozen(path string) bool {
-	if unix.Access(filepath.Dir(path), unix.W_OK) == nil {
-		return false
-	}
+	return unix.Access(filepath.Dir(path), unix.W_OK) != nil && quiet(path)
+}
+
+// quiet tells whether no writer has left anything beside the database.
+func quiet(path string) bool {
 	fi, err := os.Stat(path + "-wal")
 	return err != nil || fi.Size() == 0
 }
