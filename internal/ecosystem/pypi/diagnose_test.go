@@ -120,6 +120,17 @@ func TestDiagnoseHugeLogs(t *testing.T) {
 func FuzzDiagnose(f *testing.F) {
 	f.Add([]byte("fatal error: a\x1b[2J.h: No such file or directory"), 1)
 	f.Add([]byte("sh: 1: x: not found\n\u202e"), 127)
+	logs, err := filepath.Glob("testdata/logs/*.txt")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range logs {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b, 1)
+	}
 	f.Fuzz(func(t *testing.T, log []byte, exit int) { checkFailure(t, Diagnose(log, exit)) })
 }
 
