@@ -32,9 +32,11 @@ func isGVisor(runtime string) bool {
 
 // gvisorFlags are runsc's own: the host's sockets in the sandbox's name space of
 // networks, so that what a build reaches for is seen there; the root as it was
-// made here, whose size has a limit, without another overlay over it; the
-// profile's system call filter inside too.
-var gvisorFlags = []string{"--network=host", "--overlay2=none", "--oci-seccomp", "--host-settings=ignore"}
+// made here, whose size has a limit, without another overlay over it. The
+// profile's system call filter is not loaded inside: gVisor gives EPERM for all
+// that it refuses, where a C library needs ENOSYS to fall back (clone3: no
+// threads). Its calls reach the sentry alone, which has a filter around it.
+var gvisorFlags = []string{"--network=host", "--overlay2=none", "--host-settings=ignore"}
 
 // gvisorLacks are files of /proc that gVisor's kernel does not have.
 var gvisorLacks = []string{"/proc/diskstats", "/proc/swaps"}
@@ -49,13 +51,13 @@ func gvisorBundle(s *specs.Spec, dir string) {
 	for _, p := range gvisorMasks {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: p, Type: "bind", Source: dir + gvisorEmpty, Options: []string{"bind", "ro", "nosuid", "nodev", "noexec"}})
 	}
-	s.Linux.Sysctl = nil
+	s.Linux.Sysctl, s.Linux.Seccomp = nil, nil
 }
 
 // gvisorMasks are those of the masked paths that gVisor's /proc has; runsc leaves
 // masking to mounts.
 var gvisorMasks = []string{"/proc/cmdline", "/proc/devices", "/proc/modules", "/proc/sys/kernel/osrelease",
-	"/proc/sys/kernel/version", "/proc/version"}
+	"/proc/sys/kernel/random/boot_id", "/proc/sys/kernel/version", "/proc/version"}
 
 // gvisorEmpty is the empty file that masks them, in the supervisor's folder.
 const gvisorEmpty = "/own/empty"

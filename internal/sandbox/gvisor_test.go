@@ -30,14 +30,14 @@ func TestGVisorFacts(t *testing.T) {
 	}
 	dir := t.TempDir()
 	res, log := runSpec(t, r, Spec{Layers: layers, OutputDir: dir, Trees: []Tree{{From: makeTree(t), To: "/build/src"}},
-		Args: []string{"sh", "-c", "uname -r; id -u; cat /build/src/sub/d; ls -U /build/src | head -2; head -2 /proc/cpuinfo | tail -1; echo 1 >/out/f; echo x >/tmp/x; exit 3"}})
+		Args: []string{"sh", "-c", "uname -r; cat /proc/version /proc/cmdline /proc/sys/kernel/random/boot_id; id -u; cat /build/src/sub/d; ls -U /build/src | head -2; head -2 /proc/cpuinfo | tail -1; echo 1 >/out/f; echo x >/tmp/x; exit 3"}})
 	if log != "4.19.0-gvisor\n1000\nsub/dsub\nlink\nvendor_id\t: Hallmark\n" || res.Exit != 3 || len(res.Outputs) != 1 || res.Network != nil {
 		t.Errorf("%+v\n%s", res, log)
 	}
 	if res.Facts.Kernel != "gvisor" || res.Facts.Runtime != "runsc "+sandboxtest.RunscVersion || res.Facts.Program == "" {
 		t.Errorf("kernel %q, runtime %q, file %q", res.Facts.Kernel, res.Facts.Runtime, res.Facts.Program)
 	}
-	told := map[string]bool{"capabilities": true, "gid": true, "masked-paths": true, "mounts": true, "no-new-privileges": true, "seccomp": true, "uid": true}
+	told := map[string]bool{"capabilities": true, "gid": true, "masked-paths": true, "mounts": true, "no-new-privileges": true, "uid": true}
 	for _, n := range slices.Concat(record.IsolationFacts, record.LimitFacts, record.EphemeralFacts, record.HermeticFacts) {
 		i := slices.IndexFunc(res.Facts.Facts, func(f record.Fact) bool { return f.Name == n })
 		if i < 0 || !res.Facts.Facts[i].Holds || (res.Facts.Facts[i].From == "gvisor") != told[n] {
@@ -67,6 +67,8 @@ for f in (lambda: socket.getaddrinfo("index.example.org",443), lambda: socket.cr
   try: f()
   except OSError: pass
 s=socket.socket(); s.bind(("127.0.0.1",0)); s.listen(); socket.create_connection(s.getsockname())
+import threading
+t=threading.Thread(target=lambda: None); t.start(); t.join()
 `}})
 	var got []string
 	for _, a := range res.Network {
