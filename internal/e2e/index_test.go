@@ -3,6 +3,7 @@ package e2e
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
@@ -31,14 +32,24 @@ type sdist struct {
 	// Wheel is Python that may change names and contents: files (a dict of the
 	// wheel's members), name, version, and the list also of further files to leave.
 	Wheel string
+	Build []string          // requirements of its build
+	Hooks string            // Python behind the backend's own
 	Files map[string]string // further files of the source
+	// Raw is the archive instead; Suffix is what its name ends in, .tar.gz if empty.
+	Raw    []byte
+	Suffix string
+	// Size and SHA256 are what the index says of it instead of the truth.
+	Size   int
+	SHA256 string
+	// Upload is when the index says it came, 2026-01-01 if empty.
+	Upload string
 }
 
 // module is the name that the package is imported by.
 func (s sdist) module() string { return strings.ReplaceAll(s.Name, "-", "_") }
 
 // file is the archive's name (PEP 625).
-func (s sdist) file() string { return s.module() + "-" + s.Version + ".tar.gz" }
+func (s sdist) file() string { return s.module() + "-" + s.Version + cmp.Or(s.Suffix, ".tar.gz") }
 
 // backend is the build backend in the tree of an sdist.
 const backend = `
@@ -80,6 +91,9 @@ def record(files, info):
 // archive writes the source archive.
 func (s sdist) archive(t *testing.T) []byte {
 	t.Helper()
+	if s.Raw != nil {
+		return s.Raw
+	}
 	files := map[string]string{}
 	for p, b := range s.Files {
 		files[p] = b
@@ -96,8 +110,12 @@ func (s sdist) archive(t *testing.T) []byte {
 		if err != nil {
 			t.Fatal(err)
 		}
-		files["pyproject.toml"] = "[build-system]\nrequires = []\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n"
-		files["backend.py"] = fmt.Sprintf(backend, s.Name, s.Version, s.module(), requires, indent(s.Embed), indent(s.Wheel))
+		build, err := json.Marshal(append([]string{}, s.Build...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files["pyproject.toml"] = "[build-system]\nrequires = " + string(build) + "\nbuild-backend = \"backend\"\nbackend-path = [\".\"]\n"
+		files["backend.py"] = fmt.Sprintf(backend, s.Name, s.Version, s.module(), requires, indent(s.Embed), indent(s.Wheel)) + s.Hooks
 	}
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
@@ -156,7 +174,8 @@ func index(t *testing.T, all ...sdist) []string {
 		b := s.archive(t)
 		sum := sha256.Sum256(b)
 		bytes[s.file()] = b
-		pages[s.Name] = append(pages[s.Name], file{s.file(), "/files/" + s.file(), map[string]string{"sha256": hex.EncodeToString(sum[:])}, len(b), "2026-01-01T00:00:00Z"})
+		pages[s.Name] = append(pages[s.Name], file{s.file(), "/files/" + s.file(),
+			map[string]string{"sha256": cmp.Or(s.SHA256, hex.EncodeToString(sum[:]))}, cmp.Or(s.Size, len(b)), cmp.Or(s.Upload, "2026-01-01T00:00:00Z")})
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /simple/{name}/", func(w http.ResponseWriter, r *http.Request) {
