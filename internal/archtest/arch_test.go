@@ -207,7 +207,7 @@ func TestNoMachinePath(t *testing.T) {
 func forbid(t *testing.T, re *regexp.Regexp, what string) {
 	t.Helper()
 	for _, name := range files(t) {
-		if name == "sample/hallmark.lock" {
+		if name == "sample/hallmark.lock" || name == "sample/popular/hallmark.lock" {
 			continue // made by make run, not ours
 		}
 		b, err := os.ReadFile(filepath.Join(root(t), name))

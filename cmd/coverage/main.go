@@ -59,31 +59,48 @@ func run(data, folder string) error {
 
 // beyond says what a package would need that is neither C, C++ nor Python, going
 // by the failed build at the end of its chain of reasons; "" for nothing.
-func beyond(r *app.Report, root purl.PURL) string {
-	for _, s := range r.Solved.Plan.Steps {
-		if s.PURL != root {
+func beyond(f *status.Failure) string {
+	if f == nil {
+		return ""
+	}
+	switch f.Class {
+	case record.FailMissingTool, record.FailMissingLib:
+		if f.Missing == "rustc" || f.Missing == "cargo" {
+			return "Rust"
+		}
+		return f.Missing
+	case record.FailNetwork:
+		if f.Missing == "rustc" || f.Missing == "cargo" {
+			return "Rust"
+		}
+		return "a download"
+	}
+	return ""
+}
+
+// cause finds what a row's class comes from in the end: an artifact, and what is
+// said of it.
+func cause(r *app.Report, row status.Row) (purl.PURL, string) {
+	look := []purl.PURL{row.PURL}
+	for _, x := range row.Reasons {
+		if x.Code == policy.DependencyCommunity && x.Artifact != "" {
+			look = append(look, x.Artifact)
+		}
+	}
+	for _, u := range look {
+		hops, err := status.Why(r.Solved.Plan, r.Verdicts, u)
+		if err != nil || len(hops) == 0 {
 			continue
 		}
-		for _, b := range r.Input.Steps[s.ID].Builds {
-			f := b.Failure
-			if f == nil {
-				continue
-			}
-			switch f.Class {
-			case record.FailMissingTool:
-				switch f.Missing {
-				case "rustc", "cargo", "rust", "Rust", "maturin":
-					return "Rust"
-				}
-				return f.Missing
-			case record.FailMissingLib:
-				return f.Missing
-			case record.FailNetwork:
-				return "a download"
+		last := hops[len(hops)-1]
+		for _, x := range last.Reasons {
+			// That upstream's file is served says nothing of why ours is not secure.
+			if x.Code != policy.PublishedServed {
+				return last.Artifact, x.Code + ": " + x.Message
 			}
 		}
 	}
-	return ""
+	return row.PURL, ""
 }
 
 type line struct {
@@ -109,14 +126,8 @@ func lines(r *app.Report) []line {
 			}
 		}
 		if row.Class != policy.Secure {
-			hops, err := status.Why(r.Solved.Plan, r.Verdicts, row.PURL)
-			if err == nil && len(hops) > 0 {
-				last := hops[len(hops)-1]
-				l.root, l.needs = last.Artifact, beyond(r, last.Artifact)
-				if len(last.Reasons) > 0 {
-					l.reason = last.Reasons[0].Code + ": " + last.Reasons[0].Message
-				}
-			}
+			l.root, l.reason = cause(r, row)
+			l.needs = beyond(status.FailureOf(r.Input, l.root))
 		}
 		out = append(out, l)
 	}
