@@ -115,7 +115,6 @@ func TestBuildShell(t *testing.T) {
 	if show(row(t, after, "e2e-broken")) != show(r) {
 		t.Errorf("before %s, after %s", show(r), show(row(t, after, "e2e-broken")))
 	}
-	p.run(t, done, "fsck")
 	// A folder without a project: the package is planned for it.
 	q := project{dir: t.TempDir(), data: p.data, env: env}
 	if o := enter(q, done, "ls /build/src/data\n", "e2e-broken", "--at-time", catalog); o.stdout != "x\n" {
