@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"hallmark/internal/build"
@@ -44,6 +45,11 @@ func (a *App) Builds(ctx context.Context, id digest.Digest) (*Report, error) {
 		a.progress.Note(a.fetched.String())
 		a.progress.Note(fmt.Sprintf("solved: %d packages to run with, %d steps, in %.1f s, downloads included", len(s.Plan.Artifacts), len(s.Plan.Steps), time.Since(began).Seconds()))
 	}
+	if s.stored && a.cfg.Retry {
+		if id, c, s, err = a.solveAgain(ctx, id, c, s); err != nil {
+			return nil, err
+		}
+	}
 	began = time.Now()
 	if s, err = a.buildPlan(ctx, c, s); err != nil {
 		return nil, err
@@ -53,6 +59,32 @@ func (a *App) Builds(ctx context.Context, id digest.Digest) (*Report, error) {
 	}
 	a.progress.Note(fmt.Sprintf("built and rebuilt in %.1f s", time.Since(began).Seconds()))
 	return a.conclude(ctx, id, c, s)
+}
+
+// solveAgain solves a commit once more if backends failed when they were asked for
+// it, so that a retry asks them again. What a commit was solved to never changes: if
+// another plan comes of it, it is that of a new commit with the same configuration.
+func (a *App) solveAgain(ctx context.Context, id digest.Digest, c project.Commit, s *Solved) (digest.Digest, project.Commit, *Solved, error) {
+	if !slices.ContainsFunc(s.Plan.Unplanned, func(u plan.Unplanned) bool { return u.Query != "" }) {
+		return id, c, s, nil
+	}
+	at, err := time.Parse(time.RFC3339, c.AtTime)
+	if err != nil {
+		return id, c, s, fault.New(fault.Corrupt, "commit %s: at_time %q: %w", id.Short(), c.AtTime, err)
+	}
+	own, err := a.committedOverrides(c)
+	if err != nil {
+		return id, c, s, err
+	}
+	again, err := a.solve(ctx, c.Requirements, at, own, nil)
+	if err != nil || again.ID == s.ID {
+		return id, c, s, err
+	}
+	next := c
+	next.Parent, next.Author, next.Message = "commit:"+id.String(), author(), "retry"
+	next.Created = time.Now().UTC().Truncate(time.Second).Format(time.RFC3339)
+	newID, err := a.addCommit(ctx, id, next)
+	return newID, next, again, err
 }
 
 // conclude signs what was built, classifies it, brings what is to be served in

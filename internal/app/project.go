@@ -87,15 +87,25 @@ func (a *App) commit(ctx context.Context, dir string, c project.Config, message 
 	if parent != "" && project.SameConfiguration(head, next) {
 		return headID, head, nil
 	}
-	doc, err := a.put(ctx, next)
+	id, err := a.addCommit(ctx, headID, next)
+	return id, next, err
+}
+
+// addCommit stores a commit and makes it its project's newest, after head.
+func (a *App) addCommit(ctx context.Context, head digest.Digest, c project.Commit) (digest.Digest, error) {
+	org, name, err := project.ParseName(c.Project)
 	if err != nil {
-		return "", next, err
+		return "", err
 	}
-	row := store.Commit{ID: doc, Org: org, Name: name, Parent: headID, Document: doc, Created: time.Now().UTC()}
+	doc, err := a.put(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	row := store.Commit{ID: doc, Org: org, Name: name, Parent: head, Document: doc, Created: time.Now().UTC()}
 	if err := a.Store.AddCommit(ctx, row); err != nil {
-		return "", next, err
+		return "", err
 	}
-	return doc, next, a.Store.SetHead(ctx, org, name, headID, doc)
+	return doc, a.Store.SetHead(ctx, org, name, head, doc)
 }
 
 // author is who commits: the name in the environment or of the account.
