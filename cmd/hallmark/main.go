@@ -75,6 +75,9 @@ func exitCode(ctx context.Context, stderr io.Writer, err error) int {
 		return exitFailed
 	}
 	fmt.Fprintln(stderr, "hallmark:", err)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		fmt.Fprintln(stderr, "  There is no space left: free some and run the same command again; what was done is kept, and it goes on from there.")
+	}
 	switch fault.KindOf(err) {
 	case fault.Usage:
 		return exitUsage

@@ -41,6 +41,8 @@ const (
 	maxInFlight        = 1024 // entries not yet sequenced; the store pushes back at 4096
 	closeTimeout       = 30 * time.Second
 	maxCheckpoint      = 64 << 10 // bytes
+	publishTimeout     = 30 * time.Second
+	fullBelow          = 1 << 20 // bytes free
 )
 
 // LogOrigin names the log of a key, which is the first line of its checkpoints
@@ -286,6 +288,8 @@ func await(ctx context.Context, f tessera.IndexFuture) (uint64, error) {
 func (l *tileLog) awaitCheckpoint(ctx context.Context, index uint64) (*tlog.Checkpoint, []byte, error) {
 	t := time.NewTicker(pollInterval)
 	defer t.Stop()
+	// The library tries for ever and says nothing, on a full disk too.
+	end := time.After(publishTimeout)
 	for {
 		cp, raw, err := readCheckpoint(l.dir, l.verifier)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -296,6 +300,14 @@ func (l *tileLog) awaitCheckpoint(ctx context.Context, index uint64) (*tlog.Chec
 		}
 		select {
 		case <-t.C:
+		case <-end:
+			err := fault.Advise(fault.Unavailable, "See that its disk is not full and can be written, and run the same command again: it goes on from here.",
+				"the log in %s published no checkpoint within %s", l.dir, publishTimeout)
+			var st unix.Statfs_t
+			if unix.Statfs(l.dir, &st) == nil && st.Bavail*uint64(st.Bsize) < fullBelow {
+				err = fmt.Errorf("%w: %w", err, unix.ENOSPC)
+			}
+			return nil, nil, err
 		case <-ctx.Done():
 			return nil, nil, fmt.Errorf("wait for a checkpoint that covers entry %d: %w", index, ctx.Err())
 		}
