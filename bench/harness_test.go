@@ -146,7 +146,7 @@ func (r results) write() error {
 	if err := os.WriteFile("results.json", append(b, '\n'), 0o644); err != nil {
 		return err
 	}
-	head, err := os.ReadFile("performance.head.md")
+	head, err := os.ReadFile("performance.head.txt")
 	if err != nil {
 		return err
 	}
