@@ -163,7 +163,7 @@ func (a *App) mendBlobs(ctx context.Context, notes map[string]string) error {
 		case len(files) > 0 && files[0].Kind != store.FileBuilt:
 			f := files[0]
 			if err := a.fetchAgain(ctx, f.PURL.Name(), pypi.File{Name: f.Name, SHA256: d.Hex(), Size: f.Size}, d); err != nil {
-				say(d, oneSentence(fmt.Errorf("It could not be fetched again (%w): try again when the index answers, or put the blob back from a backup.", err)))
+				say(d, fmt.Sprintf("It could not be fetched again (%s): try again when the index answers, or put the blob back from a backup.", oneSentence(err)))
 			}
 			continue
 		case len(files) > 0:

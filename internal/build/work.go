@@ -30,7 +30,6 @@ type work struct {
 	blocked map[digest.Digest]bool          // steps that cannot be built, as is known beforehand
 	specs   []spec
 	listed  map[taskKey]bool
-	times   Times
 }
 
 // errUnplanned is a step that names what is not among those that are known.

@@ -97,7 +97,7 @@ func in[T any](ctx context.Context, s *Store, what, column, order string, names 
 	var out []T
 	for from := 0; from < len(names); from += chunk {
 		part := names[from:min(from+chunk, len(names))]
-		rows, err := list[T](ctx, s, what, order, column+" IN (?)", bun.In(part))
+		rows, err := list[T](ctx, s, what, order, column+" IN ?", bun.Tuple(part))
 		if err != nil {
 			return nil, err
 		}
