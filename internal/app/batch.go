@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"hallmark/internal/digest"
@@ -31,6 +32,13 @@ type batchItem struct {
 
 const batchSchema = "urn:hallmark:batch:v1"
 
+// Limits of one batch, which is one stored document: a thousand provenances would
+// be more than a document may have.
+const (
+	batchItems = 256
+	batchBytes = 16 << 20 // of statements
+)
+
 // sign signs, logs and stores statements. What is signed is kept before it goes
 // into the log, and its rows are written all at once: so each entry of the log has
 // its evidence, whatever moment the process was killed at, if not now then as soon
@@ -43,21 +51,41 @@ func (a *App) sign(ctx context.Context, ps []pending) error {
 	if err != nil {
 		return err
 	}
-	sts := make([]evidence.Statement, len(ps))
-	for i, p := range ps {
-		sts[i] = p.st
+	for part := range slices.Chunk(ps, batchItems) {
+		sts := make([]evidence.Statement, len(part))
+		for i, p := range part {
+			sts[i] = p.st
+		}
+		signed, err := auth.Sign(sts)
+		if err != nil {
+			return err
+		}
+		var items []batchItem
+		size := 0
+		for i, p := range part {
+			if n := len(signed[i].Payload); size+n > batchBytes && len(items) > 0 {
+				if err := a.signBatch(ctx, auth, items); err != nil {
+					return err
+				}
+				items, size = nil, 0
+			}
+			size += len(signed[i].Payload)
+			items = append(items, batchItem{Prepared: signed[i], Subject: p.st.Subject.Digest, PredicateType: p.st.PredicateType,
+				Name: p.name, DSSE: p.dsse, Step: p.step})
+		}
+		if err := a.signBatch(ctx, auth, items); err != nil {
+			return err
+		}
 	}
-	signed, err := auth.Sign(sts)
-	if err != nil {
-		return err
-	}
-	b := batch{Schema: batchSchema}
+	return nil
+}
+
+// signBatch logs and stores what was signed.
+func (a *App) signBatch(ctx context.Context, auth *evidence.Authority, items []batchItem) error {
+	b := batch{Schema: batchSchema, Items: items}
+	var err error
 	if b.From, err = auth.Size(ctx); err != nil {
 		return err
-	}
-	for i, p := range ps {
-		b.Items = append(b.Items, batchItem{Prepared: signed[i], Subject: p.st.Subject.Digest, PredicateType: p.st.PredicateType,
-			Name: p.name, DSSE: p.dsse, Step: p.step})
 	}
 	id, err := a.put(ctx, b)
 	if err != nil {
