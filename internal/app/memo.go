@@ -17,6 +17,7 @@ import (
 
 	"hallmark/internal/build"
 	"hallmark/internal/digest"
+	"hallmark/internal/fault"
 	"hallmark/internal/policy"
 	"hallmark/internal/project"
 	"hallmark/internal/record"
@@ -33,18 +34,19 @@ import (
 // missing, damaged, another's or older than a day is as good as none. verify and
 // fsck never look at it.
 type memo struct {
-	Rests    restsOn         `json:"rests_on"`
-	Made     time.Time       `json:"made"`
-	Mark     store.Mark      `json:"mark"`   // state of the database
-	Stamps   digest.Digest   `json:"stamps"` // of the blobs
-	Lock     digest.Digest   `json:"lock"`   // of hallmark.lock
-	Caveats  []string        `json:"caveats"`
-	Rows     map[int]memoRow `json:"rows"`
-	Document json.RawMessage `json:"document"`
-	// Behind the JSON, as bytes: the digests of blobs and steps.
-	Blobs int `json:"blobs"`
-	Steps int `json:"steps"`
+	Rests   restsOn         `json:"rests_on"`
+	Made    time.Time       `json:"made"`
+	Mark    store.Mark      `json:"mark"`   // state of the database
+	Stamps  digest.Digest   `json:"stamps"` // of the blobs
+	Lock    digest.Digest   `json:"lock"`   // of hallmark.lock
+	Caveats []string        `json:"caveats"`
+	Rows    map[int]memoRow `json:"rows"`
+	// Behind the JSON: the document's JSON, and the digests of blobs and steps.
+	Document int `json:"document"` // bytes
+	Blobs    int `json:"blobs"`
+	Steps    int `json:"steps"`
 
+	document     []byte
 	blobs, steps []digest.Digest
 }
 
@@ -67,7 +69,7 @@ type restsOn struct {
 }
 
 const (
-	memoSchema = 1
+	memoSchema = 2
 	memoAge    = 24 * time.Hour
 	maxMemo    = 256 << 20
 )
@@ -134,7 +136,7 @@ func (a *App) Settled(ctx context.Context, id digest.Digest, c project.Commit, d
 		return status.Document{}, false
 	}
 	var doc status.Document
-	if json.Unmarshal(m.Document, &doc) != nil {
+	if json.Unmarshal(m.document, &doc) != nil {
 		return status.Document{}, false
 	}
 	// What the document's JSON leaves out.
@@ -204,9 +206,10 @@ func (a *App) Settle(ctx context.Context, dir string, r *Report) error {
 	}
 	m.Blobs, m.Steps = len(m.blobs), len(m.steps)
 	m.Stamps = a.Blobs.Stamps(m.blobs)
-	if m.Document, err = json.Marshal(r.Document); err != nil {
+	if m.document, err = json.Marshal(r.Document); err != nil {
 		return err
 	}
+	m.Document = len(m.document)
 	b, err := m.encode()
 	if err != nil {
 		return err
@@ -348,16 +351,22 @@ func (a *App) lookedAt(ctx context.Context, r *Report) (blobs, steps []digest.Di
 	return slices.Compact(blobs), steps, nil
 }
 
-// encode gives the length of the JSON, the JSON, and the digests.
+// digestSize is the length of a digest as text.
+const digestSize = len(digest.Prefix) + 2*sha256.Size
+
+// encode gives the length of the JSON, the JSON, the document, and the digests.
 func (m *memo) encode() ([]byte, error) {
 	head, err := json.Marshal(m)
 	if err != nil {
 		return nil, err
 	}
 	b := binary.BigEndian.AppendUint32(nil, uint32(len(head)))
-	b = append(b, head...)
+	b = append(append(b, head...), m.document...)
 	for _, d := range slices.Concat(m.blobs, m.steps) {
-		b = append(b, d.Hex()...)
+		if !d.Valid() {
+			return nil, fault.New(fault.Corrupt, "what the status rests on: %.80q is no digest", d)
+		}
+		b = append(b, d...)
 	}
 	return b, nil
 }
@@ -377,16 +386,17 @@ func (a *App) readMemo(commit digest.Digest) *memo {
 		return nil
 	}
 	b = b[n:]
-	const size = 2 * sha256.Size
-	if m.Blobs < 0 || m.Steps < 0 || m.Blobs > maxMemo || m.Steps > maxMemo || len(b) != (m.Blobs+m.Steps)*size {
+	if m.Document < 0 || m.Document > len(b) {
 		return nil
 	}
+	m.document, b = b[:m.Document], b[m.Document:]
+	if m.Blobs < 0 || m.Steps < 0 || m.Blobs > maxMemo || m.Steps > maxMemo || len(b) != (m.Blobs+m.Steps)*digestSize {
+		return nil
+	}
+	text := string(b) // the digests are parts of it: no copies
 	all := make([]digest.Digest, m.Blobs+m.Steps)
 	for i := range all {
-		var err error
-		if all[i], err = digest.FromHex(string(b[i*size : (i+1)*size])); err != nil {
-			return nil
-		}
+		all[i] = digest.Digest(text[i*digestSize : (i+1)*digestSize])
 	}
 	m.blobs, m.steps = all[:m.Blobs], all[m.Blobs:]
 	return &m

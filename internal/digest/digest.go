@@ -83,7 +83,17 @@ func (d Digest) Short() string {
 func (d Digest) String() string { return string(d) }
 
 // Valid tells whether d is a digest in its one spelling.
-func (d Digest) Valid() bool { _, err := Parse(string(d)); return err == nil }
+func (d Digest) Valid() bool {
+	if len(d) != len(Prefix)+64 || d[:len(Prefix)] != Prefix {
+		return false
+	}
+	for i := len(Prefix); i < len(d); i++ {
+		if c := d[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
 
 // Reader checks while reading: the error at its end is nil only if the bytes
 // were those of the promised digest.
