@@ -169,7 +169,7 @@ func TestFlipEveryByteOfEveryBlob(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n += flips(t, path, 1<<20, func(i int) {
+		n += flips(t, path, 500, func(i int) {
 			if err := a.Blobs.Check(d); !fault.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), d.String()) {
 				t.Errorf("blob %s, byte %d: %v", d.Short(), i, err)
 			}
