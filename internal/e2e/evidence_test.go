@@ -68,6 +68,9 @@ func (p provenance) removed() map[string]string {
 func (p project) export(t *testing.T, artifact string) exported {
 	t.Helper()
 	e := exported{dir: t.TempDir()}
+	if p.user != "" { // who may not write to a folder of the test's own user
+		e.dir = filepath.Join(p.dir, "exported-"+filepath.Base(e.dir))
+	}
 	p.run(t, done, "export", "evidence", artifact, "-o", e.dir)
 	for name, to := range map[string]any{"rebuild": &e.rebuild, "provenance": &e.provenance, "vsa": &e.vsa} {
 		b, err := os.ReadFile(filepath.Join(e.dir, name+".sigstore.json"))
