@@ -7,7 +7,7 @@ FUZZTIME ?= 60s
 export PORT FUZZTIME
 
 .DEFAULT_GOAL := help
-.PHONY: coverage-report help run stop build test test-short fmt lint fuzz bench bench-closure clean
+.PHONY: coverage-report help run stop build test test-short fmt lint fuzz bench bench-closure faults clean
 
 help: ## Say what there is
 	@echo 'make TARGET, with one of these targets:'
@@ -40,6 +40,10 @@ fuzz: ## Run each fuzz target for FUZZTIME
 
 coverage-report: ## Build 60 popular packages and write docs/coverage.md (most of an hour)
 	@scripts/coverage-report
+
+faults: ## 200 kills at random moments, every byte flipped: what make test does a part of
+	HALLMARK_E2E_KILLS=200 CGO_ENABLED=0 go test -count=1 -v -timeout 3h -run '^TestKilled$$' ./internal/e2e
+	HALLMARK_EVERY_BYTE=1 CGO_ENABLED=0 go test -count=1 -v -timeout 3h -run 'TestFlip|TestEveryCell' ./internal/app ./internal/store
 
 bench: ## Measure against runc, Nix, a plain shell, Fromager and cosign; writes docs/performance.md
 	@scripts/bench
