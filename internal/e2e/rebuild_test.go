@@ -86,15 +86,6 @@ func TestRebuildByAnother(t *testing.T) {
 			t.Errorf("axis %s is not varied and does not say why", a.Name)
 		}
 	}
-	page := string(get(t, q.serve(t)+"/builder/"+keyOf(*six.Builder)+"/hermetic"))
-	if !strings.Contains(page, "The weaker limits") || !strings.Contains(page, "limit.memory: no control group") {
-		t.Errorf("the builder's page does not tell that its limits are the weaker ones: %s", page)
-	}
-	page = string(get(t, p.serve(t)+"/builder/"+keyOf(*ms.Builder)+"/hermetic"))
-	if strings.Contains(page, "The weaker limits") || !strings.Contains(page, "Control groups enforce") {
-		t.Errorf("root's builder does not tell that control groups enforce its limits: %s", page)
-	}
-
 	// With no ids to give to a sandbox it is said what to do, and nothing is lost.
 	if err := run("usermod", "--del-subuids", "3000000-3065535", "--del-subgids", "3000000-3065535", user); err != nil {
 		t.Fatal(err)
@@ -104,6 +95,15 @@ func TestRebuildByAnother(t *testing.T) {
 		t.Errorf("without subordinate ids it says %s", o)
 	}
 	q.run(t, done, "status", "--min-secure", "100")
+
+	page := string(get(t, q.serve(t)+"/builder/"+keyOf(*six.Builder)+"/hermetic"))
+	if !strings.Contains(page, "The weaker limits") || !strings.Contains(page, "limit.memory: no control group") {
+		t.Errorf("the builder's page does not tell that its limits are the weaker ones: %s", page)
+	}
+	page = string(get(t, p.serve(t)+"/builder/"+keyOf(*ms.Builder)+"/hermetic"))
+	if strings.Contains(page, "The weaker limits") || !strings.Contains(page, "Control groups enforce") {
+		t.Errorf("root's builder does not tell that control groups enforce its limits: %s", page)
+	}
 }
 
 // ordinaryUser makes a user for the time of a test, with subordinate ids.
