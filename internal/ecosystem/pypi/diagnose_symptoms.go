@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"hallmark/internal/record"
 )
@@ -56,70 +57,74 @@ const (
 	logClosed = `['"’”]`
 )
 
-// symptoms are tried in order on each line. What is strong stands first.
-var symptoms = []symptom{
-	// Compilers and linkers (gcc, clang, ld, gold).
-	{kind: lacksHeader, re: regexp.MustCompile(`fatal error: ['"<]?([^\s:'">]{1,120})['">]?(?: file not found|: No such file or directory)`)},
-	{kind: lacksLinked, re: regexp.MustCompile(`(?:cannot find|unable to find library) -l(` + logWord + `)`)},
-	{kind: lacksLinked, re: regexp.MustCompile(`\b(lib[A-Za-z0-9_+-]{1,60})\.so[0-9.]*: cannot open shared object file`)},
-	{kind: outMemory, re: regexp.MustCompile(`Killed signal terminated program|virtual memory exhausted|std::bad_alloc|^MemoryError|[Cc]annot allocate memory`)},
-	{kind: outDisk, re: regexp.MustCompile(`No space left on device`)},
-	{kind: outProcesses, re: regexp.MustCompile(`[Cc]an(?:'t|not) (?:fork|start new thread)|fork: .*Resource temporarily unavailable`)},
-	{kind: linkError, re: regexp.MustCompile(`undefined reference to ` + logQuoted + `([^'’"]{1,200})`)},
+// symptoms are tried in order on each line. What is strong stands first. They are
+// compiled when the first log is read: most commands, and the process in front of
+// every build, read none.
+var symptoms = sync.OnceValue(func() []symptom {
+	return []symptom{
+		// Compilers and linkers (gcc, clang, ld, gold).
+		{kind: lacksHeader, re: regexp.MustCompile(`fatal error: ['"<]?([^\s:'">]{1,120})['">]?(?: file not found|: No such file or directory)`)},
+		{kind: lacksLinked, re: regexp.MustCompile(`(?:cannot find|unable to find library) -l(` + logWord + `)`)},
+		{kind: lacksLinked, re: regexp.MustCompile(`\b(lib[A-Za-z0-9_+-]{1,60})\.so[0-9.]*: cannot open shared object file`)},
+		{kind: outMemory, re: regexp.MustCompile(`Killed signal terminated program|virtual memory exhausted|std::bad_alloc|^MemoryError|[Cc]annot allocate memory`)},
+		{kind: outDisk, re: regexp.MustCompile(`No space left on device`)},
+		{kind: outProcesses, re: regexp.MustCompile(`[Cc]an(?:'t|not) (?:fork|start new thread)|fork: .*Resource temporarily unavailable`)},
+		{kind: linkError, re: regexp.MustCompile(`undefined reference to ` + logQuoted + `([^'’"]{1,200})`)},
 
-	// Rust (setuptools-rust, maturin, cargo).
-	{kind: lacksProgram, name: "rustc", re: regexp.MustCompile(`(?i)\bRust (?:toolchain |compiler )?(?:was )?not found|can't find Rust compiler|Failed to find Rust|is Rust (?:compiler )?installed|requires? (?:the )?Rust (?:compiler|toolchain)`)},
-	{kind: lacksProgram, name: "cargo", re: regexp.MustCompile(`(?i)Cargo, the Rust package manager, is not installed|Unable to find (?:maturin|cargo) `)},
-	{kind: rustError, re: regexp.MustCompile(`^error(?:\[E[0-9]{4}\])?: (?:could not compile|failed to (?:download|get|run|parse|select)|no matching package|linker |package .* (?:cannot be built|requires rustc))`)},
+		// Rust (setuptools-rust, maturin, cargo).
+		{kind: lacksProgram, name: "rustc", re: regexp.MustCompile(`(?i)\bRust (?:toolchain |compiler )?(?:was )?not found|can't find Rust compiler|Failed to find Rust|is Rust (?:compiler )?installed|requires? (?:the )?Rust (?:compiler|toolchain)`)},
+		{kind: lacksProgram, name: "cargo", re: regexp.MustCompile(`(?i)Cargo, the Rust package manager, is not installed|Unable to find (?:maturin|cargo) `)},
+		{kind: rustError, re: regexp.MustCompile(`^error(?:\[E[0-9]{4}\])?: (?:could not compile|failed to (?:download|get|run|parse|select)|no matching package|linker |package .* (?:cannot be built|requires rustc))`)},
 
-	// Fortran (Meson, numpy.distutils, CMake).
-	{kind: lacksProgram, name: "gfortran", re: regexp.MustCompile(`Unknown compiler\(s\): \[.*(?:gfortran|flang)|No (?:CMAKE_)?Fortran(?:_COMPILER)? (?:compiler )?(?:could be |was )?found|(?i:fortran compiler) (?:was |is )?(?:not found|required|missing)|Fortran compiler cannot`)},
+		// Fortran (Meson, numpy.distutils, CMake).
+		{kind: lacksProgram, name: "gfortran", re: regexp.MustCompile(`Unknown compiler\(s\): \[.*(?:gfortran|flang)|No (?:CMAKE_)?Fortran(?:_COMPILER)? (?:compiler )?(?:could be |was )?found|(?i:fortran compiler) (?:was |is )?(?:not found|required|missing)|Fortran compiler cannot`)},
 
-	// Meson (its own messages: "FILE:LINE:COLUMN: ERROR: …").
-	{kind: lacksPkgconfig, re: regexp.MustCompile(`ERROR: [Dd]ependency "(` + logWord + `)"(?: \([^)]*\))? (?:is required|not found)`)},
-	{kind: lacksPkgconfig, re: regexp.MustCompile(`ERROR: Dependency lookup for (` + logWord + `) with method`)},
-	{kind: lacksProgram, re: regexp.MustCompile(`ERROR: Program ['"](` + logWord + `)(?: [^'"]*)?['"] not found`)},
-	{kind: lacksLinked, re: regexp.MustCompile(`ERROR: (?:C|C\+\+|Fortran) shared or static library '(` + logWord + `)' not found`)},
-	{kind: lacksHeader, re: regexp.MustCompile(`ERROR: (?:C|C\+\+) header '([^\s']{1,120})' not found`)},
-	{kind: lacksProgram, re: regexp.MustCompile(`ERROR: Unknown compiler\(s\): \[\[?'(` + logWord + `)'`)},
-	{kind: mesonError, re: regexp.MustCompile(`^(?:\S{1,200}:[0-9]+:[0-9]+: )ERROR: (.{1,300})`)},
+		// Meson (its own messages: "FILE:LINE:COLUMN: ERROR: …").
+		{kind: lacksPkgconfig, re: regexp.MustCompile(`ERROR: [Dd]ependency "(` + logWord + `)"(?: \([^)]*\))? (?:is required|not found)`)},
+		{kind: lacksPkgconfig, re: regexp.MustCompile(`ERROR: Dependency lookup for (` + logWord + `) with method`)},
+		{kind: lacksProgram, re: regexp.MustCompile(`ERROR: Program ['"](` + logWord + `)(?: [^'"]*)?['"] not found`)},
+		{kind: lacksLinked, re: regexp.MustCompile(`ERROR: (?:C|C\+\+|Fortran) shared or static library '(` + logWord + `)' not found`)},
+		{kind: lacksHeader, re: regexp.MustCompile(`ERROR: (?:C|C\+\+) header '([^\s']{1,120})' not found`)},
+		{kind: lacksProgram, re: regexp.MustCompile(`ERROR: Unknown compiler\(s\): \[\[?'(` + logWord + `)'`)},
+		{kind: mesonError, re: regexp.MustCompile(`^(?:\S{1,200}:[0-9]+:[0-9]+: )ERROR: (.{1,300})`)},
 
-	// CMake.
-	{kind: lacksClone, re: regexp.MustCompile(`could not find (git|hg|svn|cvs) for (?:clone|checkout) of (` + logWord + `)`)},
-	{kind: lacksNamed, re: regexp.MustCompile(`^\s*(?:CMake Error.{0,200}: *)?Could NOT find (` + logWord + `)`)},
-	{kind: lacksNamed, re: regexp.MustCompile(`[Cc]ould not find a (?:package configuration file|configuration file for package) (?:provided by )?"(` + logWord + `)"`)},
-	{kind: lacksProgram, re: regexp.MustCompile(`CMake was unable to find a build program corresponding to "(?:Unix )?(` + logWord + `)`)},
-	{kind: lacksProgram, re: regexp.MustCompile(`No CMAKE_(CUDA|Fortran|Swift|Java)_COMPILER could be found`)},
-	{kind: cmakeError, re: regexp.MustCompile(`^CMake Error(?: at (\S{1,200}:[0-9]+))?`)},
+		// CMake.
+		{kind: lacksClone, re: regexp.MustCompile(`could not find (git|hg|svn|cvs) for (?:clone|checkout) of (` + logWord + `)`)},
+		{kind: lacksNamed, re: regexp.MustCompile(`^\s*(?:CMake Error.{0,200}: *)?Could NOT find (` + logWord + `)`)},
+		{kind: lacksNamed, re: regexp.MustCompile(`[Cc]ould not find a (?:package configuration file|configuration file for package) (?:provided by )?"(` + logWord + `)"`)},
+		{kind: lacksProgram, re: regexp.MustCompile(`CMake was unable to find a build program corresponding to "(?:Unix )?(` + logWord + `)`)},
+		{kind: lacksProgram, re: regexp.MustCompile(`No CMAKE_(CUDA|Fortran|Swift|Java)_COMPILER could be found`)},
+		{kind: cmakeError, re: regexp.MustCompile(`^CMake Error(?: at (\S{1,200}:[0-9]+))?`)},
 
-	// pkg-config and configure scripts.
-	{kind: lacksPkgconfig, re: regexp.MustCompile(`pkg-config (?:--[a-z][a-z-]*(?:=\S+)? )+(` + logWord + `)` + logClosed + `? (?:returned non-zero|failed)`)},
-	{kind: lacksPkgconfig, re: regexp.MustCompile(`configure: error: Package requirements \(([A-Za-z0-9_.+-]{1,60})`)},
-	{kind: lacksNamed, re: regexp.MustCompile(`configure: error: (?:\**\s?)(` + logWord + `) (?:library |headers? |development files |is )*(?:not found|missing|required)`)},
-	{kind: configureError, re: regexp.MustCompile(`configure: error: (.{1,300})`)},
+		// pkg-config and configure scripts.
+		{kind: lacksPkgconfig, re: regexp.MustCompile(`pkg-config (?:--[a-z][a-z-]*(?:=\S+)? )+(` + logWord + `)` + logClosed + `? (?:returned non-zero|failed)`)},
+		{kind: lacksPkgconfig, re: regexp.MustCompile(`configure: error: Package requirements \(([A-Za-z0-9_.+-]{1,60})`)},
+		{kind: lacksNamed, re: regexp.MustCompile(`configure: error: (?:\**\s?)(` + logWord + `) (?:library |headers? |development files |is )*(?:not found|missing|required)`)},
+		{kind: configureError, re: regexp.MustCompile(`configure: error: (.{1,300})`)},
 
-	// What setup scripts say when they miss something.
-	{kind: lacksProgram, re: regexp.MustCompile(`(` + logWord + `) executable (?:is )?(?:required|not found|missing)`)},
-	{kind: lacksProgram, re: regexp.MustCompile(`\b([A-Za-z0-9_]{1,40}[_-]config)['"]?(?: executable)?(?: is)? (?:required|not found|missing|failed to run)`)},
-	{kind: lacksProgram, re: regexp.MustCompile(`[Cc](?:ould not|an(?:'t|not)) (?:run|find|execute|locate) (?:the )?(?:program |executable )?['"]?([A-Za-z0-9_]{1,40}[_-]config)\b`)},
-	{kind: lacksProgram, re: regexp.MustCompile(`error: command '([^']{1,100})' failed: (?:No such file|not found)`)},
-	{kind: lacksNamed, re: regexp.MustCompile(`[Hh]eaders? or library files could not be found for (` + logWord + `)`)},
-	{kind: lacksNamed, re: regexp.MustCompile(`(?:ensure|make sure|check) (?:that )?(?:the )?(` + logWord + `)(?: and (` + logWord + `))? (?:development |devel )?(?:packages?|headers?|libraries|library|files)(?: (?:is|are))? (?:installed|available)`)},
-	{kind: lacksNamed, re: regexp.MustCompile(`(?i)unable to (?:find|load|locate) (?:the )?(?:dependency |library )?(HDF5|lib[a-z0-9_+-]{2,40}\b)`)},
-	{kind: compileError, re: regexp.MustCompile(`^([^\s:]{1,300}):([0-9]+):(?:[0-9]+:)? (?:fatal )?error: (.{1,300})`)},
+		// What setup scripts say when they miss something.
+		{kind: lacksProgram, re: regexp.MustCompile(`(` + logWord + `) executable (?:is )?(?:required|not found|missing)`)},
+		{kind: lacksProgram, re: regexp.MustCompile(`\b([A-Za-z0-9_]{1,40}[_-]config)['"]?(?: executable)?(?: is)? (?:required|not found|missing|failed to run)`)},
+		{kind: lacksProgram, re: regexp.MustCompile(`[Cc](?:ould not|an(?:'t|not)) (?:run|find|execute|locate) (?:the )?(?:program |executable )?['"]?([A-Za-z0-9_]{1,40}[_-]config)\b`)},
+		{kind: lacksProgram, re: regexp.MustCompile(`error: command '([^']{1,100})' failed: (?:No such file|not found)`)},
+		{kind: lacksNamed, re: regexp.MustCompile(`[Hh]eaders? or library files could not be found for (` + logWord + `)`)},
+		{kind: lacksNamed, re: regexp.MustCompile(`(?:ensure|make sure|check) (?:that )?(?:the )?(` + logWord + `)(?: and (` + logWord + `))? (?:development |devel )?(?:packages?|headers?|libraries|library|files)(?: (?:is|are))? (?:installed|available)`)},
+		{kind: lacksNamed, re: regexp.MustCompile(`(?i)unable to (?:find|load|locate) (?:the )?(?:dependency |library )?(HDF5|lib[a-z0-9_+-]{2,40}\b)`)},
+		{kind: compileError, re: regexp.MustCompile(`^([^\s:]{1,300}):([0-9]+):(?:[0-9]+:)? (?:fatal )?error: (.{1,300})`)},
 
-	// Messages that also stand in the logs of builds that go well.
-	{kind: lacksProgram, weak: true, re: regexp.MustCompile(`(?:FileNotFoundError|OSError).*No such file or directory: '([A-Za-z0-9_.+-]{1,60})'`)},
-	{kind: lacksProgram, weak: true, re: regexp.MustCompile(`(?:^|[\s:/])(?:sh|bash|dash|env|make): (?:\d+: |line \d+: )?'?(` + logWord + `)'?: (?:command )?not found`)},
-	{kind: lacksProgram, weak: true, re: regexp.MustCompile(`^\s*[^\s:]{1,200}: (?:line )?[0-9]{1,6}: (` + logWord + `): (?:command )?not found`)},
-	{kind: lacksProgram, weak: true, re: regexp.MustCompile(`env: ['‘](` + logWord + `)['’]: No such file or directory`)},
-	{kind: lacksProgram, weak: true, re: regexp.MustCompile(`make(?:\[\d+\])?: (` + logWord + `): No such file or directory`), except: makefiles},
-	{kind: lacksPkgconfig, weak: true, re: regexp.MustCompile(`No package '([^']{1,60})' found|Package '?(` + logWord + `)'?,? (?:required by .{0,100} )?(?:was )?not found`)},
-	{kind: lacksNamed, weak: true, re: regexp.MustCompile(`Dependency "?(` + logWord + `)"? (?:found: NO|not found)`)},
-	{kind: lacksNamed, weak: true, re: regexp.MustCompile(`-- Could NOT find (` + logWord + `)`)},
-	{kind: lacksNamed, weak: true, re: regexp.MustCompile(`\b(lib[a-z0-9_+-]{2,40}|` + logWord + ` (?:library|headers)) (?:was |were |is |are )?not found(?:[., ]|$)`)},
-	{kind: lacksModule, weak: true, re: regexp.MustCompile(`ModuleNotFoundError: No module named '([A-Za-z0-9_.]{1,100})'`)},
-}
+		// Messages that also stand in the logs of builds that go well.
+		{kind: lacksProgram, weak: true, re: regexp.MustCompile(`(?:FileNotFoundError|OSError).*No such file or directory: '([A-Za-z0-9_.+-]{1,60})'`)},
+		{kind: lacksProgram, weak: true, re: regexp.MustCompile(`(?:^|[\s:/])(?:sh|bash|dash|env|make): (?:\d+: |line \d+: )?'?(` + logWord + `)'?: (?:command )?not found`)},
+		{kind: lacksProgram, weak: true, re: regexp.MustCompile(`^\s*[^\s:]{1,200}: (?:line )?[0-9]{1,6}: (` + logWord + `): (?:command )?not found`)},
+		{kind: lacksProgram, weak: true, re: regexp.MustCompile(`env: ['‘](` + logWord + `)['’]: No such file or directory`)},
+		{kind: lacksProgram, weak: true, re: regexp.MustCompile(`make(?:\[\d+\])?: (` + logWord + `): No such file or directory`), except: makefiles},
+		{kind: lacksPkgconfig, weak: true, re: regexp.MustCompile(`No package '([^']{1,60})' found|Package '?(` + logWord + `)'?,? (?:required by .{0,100} )?(?:was )?not found`)},
+		{kind: lacksNamed, weak: true, re: regexp.MustCompile(`Dependency "?(` + logWord + `)"? (?:found: NO|not found)`)},
+		{kind: lacksNamed, weak: true, re: regexp.MustCompile(`-- Could NOT find (` + logWord + `)`)},
+		{kind: lacksNamed, weak: true, re: regexp.MustCompile(`\b(lib[a-z0-9_+-]{2,40}|` + logWord + ` (?:library|headers)) (?:was |were |is |are )?not found(?:[., ]|$)`)},
+		{kind: lacksModule, weak: true, re: regexp.MustCompile(`ModuleNotFoundError: No module named '([A-Za-z0-9_.]{1,100})'`)},
+	}
+})
 
 // finding is a symptom in a line.
 type finding struct {
@@ -145,7 +150,7 @@ func look(line string) (finding, bool) {
 	if !signed(line) {
 		return finding{}, false
 	}
-	for _, s := range symptoms {
+	for _, s := range symptoms() {
 		m := s.re.FindStringSubmatch(line)
 		if m == nil || s.except != nil && s.except.MatchString(m[1]) {
 			continue

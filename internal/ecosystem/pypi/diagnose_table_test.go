@@ -164,7 +164,7 @@ func TestSignsMissNothing(t *testing.T) {
 			if signed(l) {
 				continue
 			}
-			for _, s := range symptoms {
+			for _, s := range symptoms() {
 				if s.re.MatchString(l) {
 					t.Errorf("%s: %q matches %s and carries no sign", filepath.Base(name), l, s.re)
 				}
