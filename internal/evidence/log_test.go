@@ -193,6 +193,25 @@ func TestCheckLogNamesWhatIsDamaged(t *testing.T) {
 
 // TestCutLog goes back to an older state of the folder, whole in itself: only
 // the bundle's own checkpoint shows that it was cut.
+// TestLogOfTheFirstVersion: 0.1.0 let superseded partial tiles be taken out and
+// left a note of how far that came. Such a log is whole.
+func TestLogOfTheFirstVersion(t *testing.T) {
+	in := grown(t, 520)
+	path := filepath.Join(in.logDir(), ".state", "gcState")
+	for text, whole := range map[string]bool{
+		`{"fromSize":512}`: true, `{"fromSize":0}`: true,
+		`{"fromSize":521}`: false, `{"fromSize": 512}`: false, `{"fromSize":512}x`: false, `{"fromsize":512}`: false, "": false,
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, err := evidence.CheckLog(context.Background(), in.logDir(), in.LogKey())
+		if whole && err != nil || !whole && (!fault.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), "gcState")) {
+			t.Errorf("with the note %q: %v", text, err)
+		}
+	}
+}
+
 func TestCutLog(t *testing.T) {
 	in := install(t)
 	in.attest(t, note("a", []byte("a")))

@@ -29,6 +29,7 @@ const (
 	checkpointFile = "checkpoint"
 	stateFile      = ".state/treeState"
 	versionFile    = ".state/version"
+	sweptFile      = ".state/gcState"
 )
 
 // plain are files of the log's folder that may be there and hold nothing but what
@@ -268,6 +269,12 @@ func (c *logChecker) others() error {
 		content, known := plain[n]
 		switch {
 		case n == checkpointFile || n == stateFile || unfinished(n):
+		case n == sweptFile:
+			// Hallmark 0.1.0 let the library take out superseded partial tiles, and
+			// this is how far it came. Nothing reads it any more.
+			if err := c.swept(); err != nil {
+				c.damaged("%s %v", n, err)
+			}
 		case tile && (t.beyond(c.size) || t.inTree(c.size)):
 		case known:
 			if b, err := readFile(filepath.Join(c.dir, n), maxCheckpoint); err != nil || string(b) != content {
@@ -276,6 +283,21 @@ func (c *logChecker) others() error {
 		default:
 			c.damaged("%s does not belong into a log", n)
 		}
+	}
+	return nil
+}
+
+// swept checks the one form that sweptFile can have.
+func (c *logChecker) swept() error {
+	b, err := readFile(filepath.Join(c.dir, sweptFile), maxCheckpoint)
+	if err != nil {
+		return err
+	}
+	var s struct {
+		From uint64 `json:"fromSize"`
+	}
+	if json.Unmarshal(b, &s) != nil || string(b) != fmt.Sprintf(`{"fromSize":%d}`, s.From) || s.From > c.size {
+		return fmt.Errorf("holds %.40q, want a size of this log of %d entries", b, c.size)
 	}
 	return nil
 }
