@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/cyberphone/json-canonicalization/go/src/webpki.org/jsoncanonicalizer"
-
 	"hallmark/internal/digest"
 )
 
@@ -18,11 +16,7 @@ func JSON(v any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("canonical JSON: %w", err)
 	}
-	c, err := jsoncanonicalizer.Transform(b)
-	if err != nil {
-		return nil, fmt.Errorf("canonical JSON: %w", err)
-	}
-	return c, nil
+	return Transform(b)
 }
 
 // Digest gives v's canonical JSON and the digest of it.
