@@ -13,13 +13,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"sort"
 	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
 
+	"hallmark/internal/access"
 	"hallmark/internal/canonical"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
@@ -131,26 +131,15 @@ func SameConfiguration(a, b Commit) bool {
 	return errX == nil && errY == nil && x == y
 }
 
-var nameRE = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$`)
-
 // ParseName splits ORG/PROJECT and checks both: lower case letters, digits and
 // "._-" within, at most 64 characters each.
 func ParseName(s string) (org, name string, err error) {
-	org, name, ok := strings.Cut(s, "/")
-	if !ok || !nameRE.MatchString(org) || !nameRE.MatchString(name) {
-		return "", "", fault.Advise(fault.Usage,
-			"Use lower case letters, digits, and . _ - within, such as acme/web.",
-			"project name %.140q: want ORG/PROJECT", s)
-	}
-	if reserved[org] {
-		return "", "", fault.New(fault.Usage, "project name %q: the organization's name is reserved", s)
+	org, name, _ = strings.Cut(s, "/")
+	if err := access.CheckProject(org, name); err != nil {
+		return "", "", err
 	}
 	return org, name, nil
 }
-
-// reserved are the first path elements that the server keeps for itself.
-var reserved = map[string]bool{"api": true, "r": true, "evidence": true, "log": true, "builder": true,
-	"verifier": true, "static": true, "healthz": true, "metrics": true, "openapi.json": true, "trusted_root.json": true}
 
 // Validate checks a configuration and fills its defaults.
 func (c *Config) Validate() error {

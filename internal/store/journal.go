@@ -51,20 +51,33 @@ type sealedTable struct {
 	name    string
 	key     string // SQL that names a row
 	columns []string
+	since   int // the migration that made it
 }
 
 // sealed are the tables whose rows the journal vouches for.
 var sealed = []sealedTable{
-	{"projects", "org || '/' || name", []string{"org", "name", "head", "created"}},
-	{"commits", "id", []string{"id", "org", "name", "parent", "document", "created"}},
-	{"solutions", `"commit"`, []string{"commit", "plan", "answers", "created"}},
-	{"steps", "id", []string{"id", "purl", "document"}},
-	{"builds", "step || '#' || seq", []string{"step", "seq", "id", "purpose", "outcome", "builder", "record", "output", "started", "finished"}},
-	{"rebuilds", "step || '#' || seq", []string{"step", "seq", "outcome", "document", "previous", "created"}},
-	{"files", "CAST(id AS TEXT)", []string{"id", "digest", "purl", "name", "size", "kind", "step"}},
-	{"evidence", "CAST(id AS TEXT)", []string{"id", "subject", "name", "predicate_type", "blob", "log_index", "step", "created"}},
-	{"pending", "blob", []string{"blob", "created"}},
-	{versionTable, "CAST(id AS TEXT)", []string{"id", "version_id", "is_applied", "tstamp"}},
+	{"projects", "org || '/' || name", []string{"org", "name", "head", "created"}, 1},
+	{"commits", "id", []string{"id", "org", "name", "parent", "document", "created"}, 1},
+	{"solutions", `"commit"`, []string{"commit", "plan", "answers", "created"}, 1},
+	{"steps", "id", []string{"id", "purl", "document"}, 1},
+	{"builds", "step || '#' || seq", []string{"step", "seq", "id", "purpose", "outcome", "builder", "record", "output", "started", "finished"}, 1},
+	{"rebuilds", "step || '#' || seq", []string{"step", "seq", "outcome", "document", "previous", "created"}, 1},
+	{"files", "CAST(id AS TEXT)", []string{"id", "digest", "purl", "name", "size", "kind", "step"}, 1},
+	{"evidence", "CAST(id AS TEXT)", []string{"id", "subject", "name", "predicate_type", "blob", "log_index", "step", "created"}, 1},
+	{"pending", "blob", []string{"blob", "created"}, 2},
+	{versionTable, "CAST(id AS TEXT)", []string{"id", "version_id", "is_applied", "tstamp"}, 1},
+	{"users", "id", []string{"id", "name", "display", "password", "admin", "disabled", "created"}, 3},
+	{"identities", "issuer || ' ' || subject", []string{"issuer", "subject", "user_id", "created"}, 3},
+	{"passkeys", "id", []string{"id", "user_id", "label", "credential", "created"}, 3},
+	{"orgs", "name", []string{"name", "tier", "created"}, 3},
+	{"members", "org || '/' || user_id", []string{"org", "user_id", "role", "created"}, 3},
+	{"tokens", "id", []string{"id", "hash", "user_id", "org", "label", "scopes", "created", "expires", "used", "revoked"}, 3},
+	{"links", "hash", []string{"hash", "purpose", "user_id", "org", "role", "created", "expires", "used"}, 3},
+	{"branches", "org || '/' || name || '/' || branch", []string{"org", "name", "branch", "head", "created"}, 3},
+	{"settings", "org || '/' || name", []string{"org", "name", "public", "require_secure"}, 3},
+	{"waivers", "id", []string{"id", "org", "name", "purl", "owner", "reason", "created", "expires", "ended"}, 3},
+	{"sessions", "hash", []string{"hash", "user_id", "agent", "created", "seen", "expires"}, 3},
+	{"audit", "CAST(seq AS TEXT)", []string{"seq", "at", "actor", "via", "address", "org", "project", "action", "object", "detail"}, 3},
 }
 
 func tableOf(name string) sealedTable {

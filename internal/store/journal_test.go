@@ -71,6 +71,22 @@ func filled(t *testing.T) (string, *blob.Store, []byte) {
 	must(s.AddPending(ctx, store.Pending{Blob: put("batch"), Created: at}))
 	must(s.AddPending(ctx, store.Pending{Blob: put("batch 2"), Created: at}))
 	must(s.FinishPending(ctx, put("batch"), []store.Evidence{{Subject: put("out0"), Name: "late", PredicateType: "p", Blob: put("late"), Created: at}}))
+	by := store.By{Actor: "root", Via: "system", At: at}
+	for i, name := range []string{"ann", "bob"} {
+		u := store.User{ID: "u-" + name, Name: name, Display: name, Password: "hash " + name, Admin: i == 0, Created: at}
+		must(s.CreateUser(ctx, u, by))
+		must(s.AddIdentity(ctx, store.Identity{Issuer: "https://id.example", Subject: name, User: u.ID, Created: at}, by))
+		must(s.AddPasskey(ctx, store.Passkey{ID: "key-" + name, User: u.ID, Label: "phone", Credential: "{}", Created: at}, by))
+		must(s.AddSession(ctx, store.Session{Hash: "session " + name, User: u.ID, Agent: "a", Created: at, Seen: at, Expires: at.Add(time.Hour)}, by))
+		must(s.SetMember(ctx, store.Member{Org: "acme", User: u.ID, Role: "owner"}, by))
+		must(s.AddToken(ctx, store.Token{ID: "t-" + name, Hash: "token " + name, User: u.ID, Org: "acme", Label: "ci", Scopes: "read", Created: at, Expires: at.Add(time.Hour)}, by))
+		must(s.AddLink(ctx, store.Link{Hash: "link " + name, Purpose: store.LinkInvite, Org: "acme", Role: "member", Created: at, Expires: at.Add(time.Hour)}, by))
+		must(s.AddWaiver(ctx, store.Waiver{ID: "w-" + name, Org: "acme", Name: "web", PURL: "pkg:pypi/x@1", Owner: name, Reason: "why", Created: at, Expires: at.Add(time.Hour)}, by))
+		must(s.SetBranch(ctx, "acme", "web", name, "", c1, by))
+	}
+	must(s.RevokeToken(ctx, "t-bob", by))
+	must(s.UseToken(ctx, "t-ann", at))
+	must(s.SetSettings(ctx, store.Settings{Org: "acme", Name: "web", Public: true}, by))
 	if found, err := s.Check(ctx); err != nil || len(found) != 0 {
 		t.Fatalf("before anything was changed: %+v, %v", found, err)
 	}
@@ -292,8 +308,16 @@ func read(t *testing.T, path string) []byte {
 func TestJournalOfAnOlderDatabase(t *testing.T) {
 	c := newTampered(t)
 	db := c.open(t, c.original)
-	if _, err := db.Exec(c.off + "DROP TABLE journal; DROP TABLE pending; DELETE FROM goose_db_version WHERE version_id = 2;" +
-		strings.Join(slices.DeleteFunc(c.triggers, func(q string) bool { return strings.Contains(q, "journal_") || strings.Contains(q, "pending_") }), ";")); err != nil {
+	first := []string{"projects", "commits", "solutions", "steps", "builds", "rebuilds", "files", "evidence", "goose_db_version", "sqlite_sequence"}
+	q, on := "DELETE FROM goose_db_version WHERE version_id > 1;", func(trigger string) bool { return true }
+	for _, table := range column(t, db, "SELECT name FROM sqlite_master WHERE type = 'table'") {
+		if !slices.Contains(first, table) {
+			q += "DROP TABLE " + table + ";"
+			before := on
+			on = func(trigger string) bool { return before(trigger) && !strings.Contains(trigger, " ON "+table+" ") }
+		}
+	}
+	if _, err := db.Exec(c.off + q + strings.Join(slices.DeleteFunc(c.triggers, func(q string) bool { return !on(q) }), ";")); err != nil {
 		t.Fatal(err)
 	}
 	db.Close()

@@ -10,36 +10,18 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"hallmark/internal/access"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/purl"
 )
 
-// nameRE is what organizations and projects may be called: what is safe in a
-// path, a URL and a shell.
-var nameRE = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$`)
-
-// reserved are first parts of a URL's path that are no organization.
-var reserved = map[string]bool{"api": true, "r": true, "evidence": true, "log": true, "builder": true,
-	"verifier": true, "static": true, "healthz": true, "metrics": true}
-
-// CheckProjectName is fault.Usage if org or name cannot name a project.
-func CheckProjectName(org, name string) error {
-	for _, s := range []string{org, name} {
-		if !nameRE.MatchString(s) {
-			return fault.New(fault.Usage, "%.80q cannot name a project: want ORG/PROJECT, each 1 to 64 of a-z, 0-9, dot, dash and underscore, with a letter or digit at both ends", org+"/"+name)
-		}
-	}
-	if reserved[org] {
-		return fault.New(fault.Usage, "%q cannot name an organization: the server has pages of that name", org)
-	}
-	return nil
-}
-
 // CreateProject makes a project without commits. One that exists is
-// fault.Conflict.
+// fault.Conflict. An organization that is not there comes into being with tier
+// enterprise: its owner runs the data directory. A server, whose organizations are
+// made by their owners, asks for one before.
 func (s *Store) CreateProject(ctx context.Context, org, name string, created time.Time) (Project, error) {
-	if err := CheckProjectName(org, name); err != nil {
+	if err := access.CheckProject(org, name); err != nil {
 		return Project{}, err
 	}
 	what := "project " + org + "/" + name
@@ -48,6 +30,10 @@ func (s *Store) CreateProject(ctx context.Context, org, name string, created tim
 	}
 	p := Project{Org: org, Name: name, Created: utc(created)}
 	return p, s.inTx(ctx, what, func(ctx context.Context, tx bun.Tx) error {
+		o := Org{Name: org, Tier: string(access.Enterprise), Created: p.Created}
+		if _, err := once(ctx, s, tx, &o, func(Org) bool { return true }, "name = ?", org); err != nil {
+			return err
+		}
 		_, err := once(ctx, s, tx, &p, func(Project) bool { return false }, "org = ? AND name = ?", org, name)
 		return err
 	})

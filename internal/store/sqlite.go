@@ -33,8 +33,14 @@ var sqliteMigrations embed.FS
 //go:embed sqlite/00002_journal.sql
 var sqliteJournal string
 
+// sqlitePlatform makes the tables of migration 3: accounts, organizations and what
+// belongs to them.
+//
+//go:embed sqlite/00003_platform.sql
+var sqlitePlatform string
+
 // sqliteLatest is the newest migration in sqlite/. Raise it with each.
-const sqliteLatest = 2
+const sqliteLatest = 3
 
 // OpenWriter opens the SQLite database at path, makes it if it is missing, and
 // brings its schema up to date. The caller holds the data directory's lock: one
@@ -154,23 +160,25 @@ func (s *Store) migrateSQLite(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	// The journal begins with everything that is there, in the transaction that
-	// makes it: no later moment takes a row for granted.
-	begin := goose.NewGoMigration(2, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, sqliteJournal); err != nil {
-			return err
-		}
-		for _, t := range sealed {
-			if t.name == versionTable {
-				continue
-			}
-			if err := s.sealAll(ctx, tx, t); err != nil {
+	// Each migration after the first enters into the journal what it finds and makes,
+	// in its own transaction: no later moment takes a row for granted.
+	after := func(version int, script string) *goose.Migration {
+		return goose.NewGoMigration(int64(version), &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+			if _, err := tx.ExecContext(ctx, script); err != nil {
 				return err
 			}
-		}
-		return nil
-	}}, nil)
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, dir, goose.WithGoMigrations(begin))
+			for _, t := range sealed {
+				if t.name == versionTable || t.since > version || t.since < version && version > 2 {
+					continue
+				}
+				if err := s.sealAll(ctx, tx, t); err != nil {
+					return err
+				}
+			}
+			return nil
+		}}, nil)
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, dir, goose.WithGoMigrations(after(2, sqliteJournal), after(3, sqlitePlatform)))
 	if err != nil {
 		return err
 	}

@@ -14,9 +14,11 @@ import (
 	"hallmark/internal/store/storetest"
 )
 
-func TestSQLite(t *testing.T) {
+func TestSQLite(t *testing.T) { storetest.Contract(t, sqliteBackend()) }
+
+func sqliteBackend() storetest.Backend {
 	var path string
-	storetest.Contract(t, storetest.Backend{
+	return storetest.Backend{
 		Open: func(t *testing.T, blobs store.Blobs) *store.Store {
 			// A name that would end a careless DSN.
 			path = filepath.Join(t.TempDir(), "a?mode=memory&x#y %20.db")
@@ -39,8 +41,10 @@ func TestSQLite(t *testing.T) {
 			_, err = db.Exec(q)
 			return err
 		},
-	})
+	}
 }
+
+func TestSQLitePlatform(t *testing.T) { storetest.Platform(t, sqliteBackend()) }
 
 func TestReaderBesideWriter(t *testing.T) {
 	ctx := context.Background()

@@ -1,0 +1,292 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"hallmark/internal/fault"
+	"hallmark/internal/store"
+)
+
+// Platform is the contract for accounts, organizations and what belongs to them.
+func Platform(t *testing.T, b Backend) {
+	ctx := context.Background()
+	by := store.By{Actor: "root", Via: "system", At: at}
+	must := func(t *testing.T, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(t *testing.T, err error, k fault.Kind) {
+		t.Helper()
+		if !fault.Is(err, k) {
+			t.Fatalf("error is %v (kind %q), want kind %q", err, fault.KindOf(err), k)
+		}
+	}
+	user := func(t *testing.T, s *store.Store, name string) store.User {
+		t.Helper()
+		u := store.User{ID: "u-" + name, Name: name, Display: strings.ToUpper(name), Password: "hash", Created: at}
+		must(t, s.CreateUser(ctx, u, by))
+		return u
+	}
+	clean := func(t *testing.T, s *store.Store) {
+		t.Helper()
+		found, err := s.Check(ctx)
+		must(t, err)
+		for _, f := range found {
+			t.Errorf("check: %s", f.Message)
+		}
+	}
+	const later = time.Hour
+
+	t.Run("users", func(t *testing.T) {
+		s := b.Open(t, &Blobs{})
+		ann := user(t, s, "ann")
+		want(t, s.CreateUser(ctx, store.User{ID: "x", Name: "ann", Created: at}, by), fault.Conflict)
+		want(t, s.CreateUser(ctx, store.User{ID: ann.ID, Name: "bob", Created: at}, by), fault.Conflict)
+		for _, name := range []string{"", "Ann", "a b", "-a", "a/", strings.Repeat("a", 65), "ä"} {
+			want(t, s.CreateUser(ctx, store.User{ID: "y", Name: name, Created: at}, by), fault.Usage)
+		}
+		got, err := s.UserByName(ctx, "ann")
+		must(t, err)
+		if got.ID != ann.ID || got.Display != "ANN" || got.Admin || !got.Created.Equal(at.Truncate(time.Microsecond)) {
+			t.Errorf("user is %+v", got)
+		}
+		_, err = s.User(ctx, "none")
+		want(t, err, fault.NotFound)
+		got.Admin = true
+		must(t, s.SetUser(ctx, got, by, "administrator"))
+		got.Disabled = true
+		want(t, s.SetUser(ctx, got, by, "disabled"), fault.Conflict) // the last administrator
+		if again, err := s.User(ctx, ann.ID); err != nil || again.Disabled {
+			t.Errorf("a refused change is there: %+v, %v", again, err)
+		}
+		bob := user(t, s, "bob")
+		bob.Admin = true
+		must(t, s.SetUser(ctx, bob, by, "administrator"))
+		must(t, s.AddSession(ctx, store.Session{Hash: "s1", User: ann.ID, Created: at, Seen: at, Expires: at.Add(later)}, by))
+		must(t, s.SetUser(ctx, got, by, "disabled"))
+		_, err = s.Session(ctx, "s1", at)
+		want(t, err, fault.NotFound) // a disabled user is signed out
+		want(t, s.SetUser(ctx, store.User{ID: "none", Name: "none"}, by, ""), fault.NotFound)
+		must(t, s.AddIdentity(ctx, store.Identity{Issuer: "https://id.example", Subject: "1", User: ann.ID, Created: at}, by))
+		want(t, s.AddIdentity(ctx, store.Identity{Issuer: "https://id.example", Subject: "1", User: bob.ID, Created: at}, by), fault.Conflict)
+		if u, err := s.UserOfIdentity(ctx, "https://id.example", "1"); err != nil || u.ID != ann.ID {
+			t.Errorf("identity belongs to %+v, %v", u, err)
+		}
+		_, err = s.UserOfIdentity(ctx, "https://id.example", "2")
+		want(t, err, fault.NotFound)
+		k := store.Passkey{ID: "cred", User: ann.ID, Label: "phone", Credential: `{"n":1}`, Created: at}
+		must(t, s.AddPasskey(ctx, k, by))
+		k.Credential = `{"n":2}`
+		must(t, s.SetPasskey(ctx, k))
+		if ks, err := s.Passkeys(ctx, ann.ID); err != nil || len(ks) != 1 || ks[0].Credential != `{"n":2}` {
+			t.Errorf("passkeys: %+v, %v", ks, err)
+		}
+		must(t, s.RemovePasskey(ctx, k, by))
+		want(t, s.RemovePasskey(ctx, k, by), fault.NotFound)
+		clean(t, s)
+	})
+
+	t.Run("sessions, tokens and their ends", func(t *testing.T) {
+		s := b.Open(t, &Blobs{})
+		ann := user(t, s, "ann")
+		for i := range 3 {
+			must(t, s.AddSession(ctx, store.Session{Hash: fmt.Sprint("s", i), User: ann.ID, Created: at, Seen: at, Expires: at.Add(later)}, by))
+		}
+		must(t, s.SeeSession(ctx, "s0", at.Add(20*time.Minute)))
+		must(t, s.SeeSession(ctx, "s0", at.Add(21*time.Minute))) // not worth a row in the journal
+		v, err := s.Session(ctx, "s0", at)
+		must(t, err)
+		if v.User != ann.ID || !v.Seen.Equal(at.Add(20*time.Minute).Truncate(time.Microsecond)) {
+			t.Errorf("session is %+v", v)
+		}
+		_, err = s.Session(ctx, "s0", at.Add(later))
+		want(t, err, fault.NotFound)
+		must(t, s.EndSession(ctx, "s1", by))
+		must(t, s.EndSession(ctx, "s1", by))
+		must(t, s.EndSessions(ctx, ann.ID, "s0", by))
+		if left, err := s.Sessions(ctx, ann.ID, at); err != nil || len(left) != 1 || left[0].Hash != "s0" {
+			t.Errorf("sessions left: %+v, %v", left, err)
+		}
+		must(t, s.CreateOrg(ctx, store.Org{Name: "acme", Tier: "free", Created: at}, ann.ID, by))
+		tok := store.Token{ID: "t1", Hash: "h1", User: ann.ID, Org: "acme", Label: "ci", Scopes: "read", Created: at, Expires: at.Add(later)}
+		must(t, s.AddToken(ctx, tok, by))
+		want(t, s.AddToken(ctx, tok, by), fault.Conflict)
+		if got, err := s.TokenByHash(ctx, "h1", at); err != nil || got.ID != "t1" {
+			t.Errorf("token: %+v, %v", got, err)
+		}
+		_, err = s.TokenByHash(ctx, "h1", at.Add(later))
+		want(t, err, fault.NotFound)
+		must(t, s.UseToken(ctx, "t1", at))
+		must(t, s.UseToken(ctx, "t1", at.Add(time.Second)))
+		if got, err := s.Token(ctx, "t1"); err != nil || !got.Used.Equal(at.Truncate(time.Microsecond)) {
+			t.Errorf("token: %+v, %v", got, err)
+		}
+		must(t, s.RevokeToken(ctx, "t1", by))
+		must(t, s.RevokeToken(ctx, "t1", by))
+		_, err = s.TokenByHash(ctx, "h1", at)
+		want(t, err, fault.NotFound)
+		want(t, s.RevokeToken(ctx, "none", by), fault.NotFound)
+		if ts, err := s.TokensOfOrg(ctx, "acme"); err != nil || len(ts) != 1 {
+			t.Errorf("tokens: %+v, %v", ts, err)
+		}
+		clean(t, s)
+	})
+
+	t.Run("links work once", func(t *testing.T) {
+		s := b.Open(t, &Blobs{})
+		must(t, s.AddLink(ctx, store.Link{Hash: "l1", Purpose: store.LinkSetup, Created: at, Expires: at.Add(later)}, by))
+		root := store.User{ID: "u-root", Name: "root", Created: at}
+		must(t, s.UseLink(ctx, "l1", root, true, by))
+		want(t, s.UseLink(ctx, "l1", store.User{ID: "u-2", Name: "two", Created: at}, true, by), fault.NotFound)
+		_, err := s.UserByName(ctx, "two")
+		want(t, err, fault.NotFound)
+		if u, err := s.UserByName(ctx, "root"); err != nil || !u.Admin {
+			t.Errorf("the first user is %+v, %v", u, err)
+		}
+		must(t, s.CreateOrg(ctx, store.Org{Name: "acme", Tier: "free", Created: at}, root.ID, by))
+		must(t, s.AddLink(ctx, store.Link{Hash: "l2", Purpose: store.LinkInvite, Org: "acme", Role: "auditor", Created: at, Expires: at.Add(later)}, by))
+		want(t, s.UseLink(ctx, "l2", store.User{ID: "u-b", Name: "root", Created: at}, true, by), fault.Conflict) // the name is taken
+		_, err = s.Link(ctx, "l2", at)
+		must(t, err) // and the link is as before
+		must(t, s.UseLink(ctx, "l2", store.User{ID: "u-b", Name: "bob", Created: at}, true, by))
+		if ms, err := s.MembershipsOf(ctx, "u-b"); err != nil || len(ms) != 1 || ms[0].Role != "auditor" {
+			t.Errorf("memberships: %+v, %v", ms, err)
+		}
+		must(t, s.AddLink(ctx, store.Link{Hash: "l3", Purpose: store.LinkPassword, User: "u-b", Created: at, Expires: at.Add(later)}, by))
+		must(t, s.UseLink(ctx, "l3", store.User{Password: "new"}, false, by))
+		if u, err := s.User(ctx, "u-b"); err != nil || u.Password != "new" || u.Name != "bob" || u.Admin {
+			t.Errorf("user is %+v, %v", u, err)
+		}
+		must(t, s.AddLink(ctx, store.Link{Hash: "l4", Purpose: store.LinkSetup, Created: at, Expires: at.Add(-later)}, by))
+		want(t, s.UseLink(ctx, "l4", store.User{ID: "u-c", Name: "eve", Created: at}, true, by), fault.NotFound) // its time is over
+		must(t, s.AddLink(ctx, store.Link{Hash: "l5", Purpose: store.LinkSetup, Created: at, Expires: at.Add(later)}, by))
+		must(t, s.RevokeLinks(ctx, store.LinkSetup, by))
+		_, err = s.Link(ctx, "l5", at)
+		want(t, err, fault.NotFound)
+		clean(t, s)
+	})
+
+	t.Run("organizations keep an owner", func(t *testing.T) {
+		s := b.Open(t, &Blobs{})
+		ann, bob := user(t, s, "ann"), user(t, s, "bob")
+		must(t, s.CreateOrg(ctx, store.Org{Name: "acme", Tier: "free", Created: at}, ann.ID, by))
+		want(t, s.CreateOrg(ctx, store.Org{Name: "acme", Tier: "free", Created: at}, bob.ID, by), fault.Conflict)
+		want(t, s.CreateOrg(ctx, store.Org{Name: "api", Tier: "free", Created: at}, bob.ID, by), fault.Usage)
+		want(t, s.RemoveMember(ctx, "acme", ann.ID, by), fault.Conflict)
+		want(t, s.SetMember(ctx, store.Member{Org: "acme", User: ann.ID, Role: "member"}, by), fault.Conflict)
+		must(t, s.SetMember(ctx, store.Member{Org: "acme", User: bob.ID, Role: "member"}, by))
+		must(t, s.SetMember(ctx, store.Member{Org: "acme", User: bob.ID, Role: "owner"}, by))
+		must(t, s.RemoveMember(ctx, "acme", ann.ID, by))
+		if ms, err := s.Members(ctx, "acme"); err != nil || len(ms) != 1 || ms[0].User != bob.ID || ms[0].Role != "owner" {
+			t.Errorf("members: %+v, %v", ms, err)
+		}
+		must(t, s.SetTier(ctx, "acme", "team", by))
+		want(t, s.SetTier(ctx, "none", "team", by), fault.NotFound)
+		if o, err := s.Org(ctx, "acme"); err != nil || o.Tier != "team" {
+			t.Errorf("organization is %+v, %v", o, err)
+		}
+		// One that a data directory makes by itself.
+		_, err := s.CreateProject(ctx, "local", "web", at)
+		must(t, err)
+		if o, err := s.Org(ctx, "local"); err != nil || o.Tier != "enterprise" {
+			t.Errorf("organization is %+v, %v", o, err)
+		}
+		clean(t, s)
+	})
+
+	t.Run("settings, waivers and branches of a project", func(t *testing.T) {
+		blobs := &Blobs{}
+		s := b.Open(t, blobs)
+		_, err := s.CreateProject(ctx, "acme", "web", at)
+		must(t, err)
+		v, err := s.Settings(ctx, "acme", "web")
+		must(t, err)
+		if v.Public || v.RequireSecure {
+			t.Errorf("settings begin as %+v", v)
+		}
+		v.RequireSecure = true
+		must(t, s.SetSettings(ctx, v, by))
+		v.Public = true
+		must(t, s.SetSettings(ctx, v, by))
+		if got, err := s.Settings(ctx, "acme", "web"); err != nil || !got.Public || !got.RequireSecure {
+			t.Errorf("settings are %+v, %v", got, err)
+		}
+		w := store.Waiver{ID: "w1", Org: "acme", Name: "web", PURL: "pkg:pypi/six@1.17.0", Owner: "ann", Reason: "until the port", Created: at, Expires: at.Add(later)}
+		must(t, s.AddWaiver(ctx, w, by))
+		bad := w
+		bad.ID, bad.Expires = "w2", at
+		want(t, s.AddWaiver(ctx, bad, by), fault.Usage)
+		bad.ID, bad.Reason, bad.Expires = "w3", "", at.Add(later)
+		want(t, s.AddWaiver(ctx, bad, by), fault.Usage)
+		want(t, s.EndWaiver(ctx, "acme", "other", "w1", by), fault.NotFound)
+		must(t, s.EndWaiver(ctx, "acme", "web", "w1", by))
+		want(t, s.EndWaiver(ctx, "acme", "web", "w1", by), fault.NotFound)
+		if ws, err := s.Waivers(ctx, "acme", "web"); err != nil || len(ws) != 1 || ws[0].Holds(at) {
+			t.Errorf("waivers: %+v, %v", ws, err)
+		}
+		if !w.Holds(at) || w.Holds(at.Add(later)) {
+			t.Error("a waiver holds at the wrong time")
+		}
+		one, two := blobs.Add("one"), blobs.Add("two")
+		must(t, s.AddCommit(ctx, store.Commit{ID: one, Org: "acme", Name: "web", Document: one, Created: at}))
+		must(t, s.AddCommit(ctx, store.Commit{ID: two, Org: "acme", Name: "web", Parent: one, Document: two, Created: at}))
+		must(t, s.SetBranch(ctx, "acme", "web", "", "", one, by))
+		must(t, s.SetBranch(ctx, "acme", "web", "try", "", one, by))
+		want(t, s.SetBranch(ctx, "acme", "web", "try", "", one, by), fault.Conflict)
+		must(t, s.SetBranch(ctx, "acme", "web", "try", one, two, by))
+		want(t, s.SetBranch(ctx, "acme", "web", "try", one, two, by), fault.Conflict)
+		want(t, s.SetBranch(ctx, "acme", "web", "Try it", "", one, by), fault.Usage)
+		if c, err := s.BranchHead(ctx, "acme", "web", "try"); err != nil || c.ID != two {
+			t.Errorf("branch's head is %+v, %v", c, err)
+		}
+		if c, err := s.BranchHead(ctx, "acme", "web", "main"); err != nil || c.ID != one {
+			t.Errorf("main's head is %+v, %v", c, err)
+		}
+		must(t, s.RemoveBranch(ctx, "acme", "web", "try", by))
+		_, err = s.BranchHead(ctx, "acme", "web", "try")
+		want(t, err, fault.NotFound)
+		clean(t, s)
+	})
+
+	t.Run("every change is in the audit log, and stays there", func(t *testing.T) {
+		s := b.Open(t, &Blobs{})
+		ann := user(t, s, "ann")
+		must(t, s.CreateOrg(ctx, store.Org{Name: "acme", Tier: "free", Created: at}, ann.ID, by))
+		must(t, s.SetTier(ctx, "acme", "team", by))
+		must(t, s.Note(ctx, by, "session.refused", "", "", "ann", "wrong password"))
+		want(t, s.Note(ctx, store.By{}, "nobody", "", "", "", ""), fault.Usage)
+		all, err := s.AuditLog(ctx, "", 0, 10)
+		must(t, err)
+		var said []string
+		for _, e := range all {
+			said = append(said, e.Action)
+		}
+		if got := strings.Join(said, " "); got != "session.refused org.tier org.create user.create" {
+			t.Errorf("the audit log says %s", got)
+		}
+		some, err := s.AuditLog(ctx, "acme", all[1].Seq, 10)
+		must(t, err)
+		if len(some) != 1 || some[0].Action != "org.create" {
+			t.Errorf("of acme, before its tier: %+v", some)
+		}
+		for _, q := range []string{"DELETE FROM audit", "UPDATE audit SET actor = 'eve'", "DELETE FROM users", "DELETE FROM orgs", "DELETE FROM tokens WHERE id = id", "DELETE FROM waivers WHERE 1 = 1"} {
+			if err := b.Exec(t, q); err == nil && (strings.Contains(q, "audit") || strings.Contains(q, "users") || strings.Contains(q, "orgs")) {
+				t.Errorf("%s was done", q)
+			}
+		}
+		clean(t, s)
+		// A role that somebody widened behind the program's back is named.
+		must(t, b.Exec(t, "UPDATE orgs SET tier = 'enterprise'"))
+		found, err := s.Check(ctx)
+		must(t, err)
+		if len(found) != 1 || found[0].Table != "orgs" || found[0].Row != "acme" {
+			t.Errorf("check found %+v", found)
+		}
+	})
+}
