@@ -77,6 +77,7 @@ var sealed = []sealedTable{
 	{"settings", "org || '/' || name", []string{"org", "name", "public", "require_secure"}, 3},
 	{"waivers", "id", []string{"id", "org", "name", "purl", "owner", "reason", "created", "expires", "ended"}, 3},
 	{"sessions", "hash", []string{"hash", "user_id", "agent", "created", "seen", "expires"}, 3},
+	{"runs", "id", []string{"id", "org", "name", "commit", "asked", "retry", "state", "message", "created", "started", "finished"}, 3},
 	{"audit", "CAST(seq AS TEXT)", []string{"seq", "at", "actor", "via", "address", "org", "project", "action", "object", "detail"}, 3},
 }
 

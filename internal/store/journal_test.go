@@ -83,6 +83,7 @@ func filled(t *testing.T) (string, *blob.Store, []byte) {
 		must(s.AddLink(ctx, store.Link{Hash: "link " + name, Purpose: store.LinkInvite, Org: "acme", Role: "member", Created: at, Expires: at.Add(time.Hour)}, by))
 		must(s.AddWaiver(ctx, store.Waiver{ID: "w-" + name, Org: "acme", Name: "web", PURL: "pkg:pypi/x@1", Owner: name, Reason: "why", Created: at, Expires: at.Add(time.Hour)}, by))
 		must(s.SetBranch(ctx, "acme", "web", name, "", c1, by))
+		must(s.AddRun(ctx, store.Run{ID: "r-" + name, Org: "acme", Name: "web", Commit: c2, Asked: name, Created: at}, by, nil))
 	}
 	must(s.RevokeToken(ctx, "t-bob", by))
 	must(s.UseToken(ctx, "t-ann", at))
@@ -221,20 +222,24 @@ func TestEveryCell(t *testing.T) {
 		if len(ids) == 0 {
 			t.Errorf("%s has no rows to change", table)
 		}
-		if testing.Short() && len(ids) > 2 {
-			ids = []string{ids[0], ids[len(ids)-1]}
+		if testing.Short() && len(ids) > 1 {
+			ids = ids[len(ids)-1:]
 		}
 		for i, id := range ids {
 			at := " WHERE rowid = " + id
 			for _, col := range cols {
 				q := `"` + col + `"`
-				for _, to := range []string{
+				kinds := []string{
 					"CASE WHEN typeof(" + q + ") = 'integer' THEN " + q + " + 1 ELSE COALESCE(" + q + ", '') || 'x' END",
 					"CASE WHEN typeof(" + q + ") = 'integer' THEN -" + q + " - 5 ELSE 'y' || substr(" + q + ", 2) END",
 					"CAST(" + q + " AS BLOB)", // the same bytes, another type
 					"CASE WHEN typeof(" + q + ") = 'text' THEN " + q + " || char(0, 97) ELSE " + q + " END", // bytes behind what C takes for the end
 					"NULL",
-				} {
+				}
+				if testing.Short() {
+					kinds = kinds[:1]
+				}
+				for _, to := range kinds {
 					// Whatever SQLite makes of it, what is the same is no change.
 					if column(t, db, "SELECT "+q+" IS ("+to+") AND typeof("+q+") = typeof("+to+") FROM "+table+at)[0] != "1" {
 						try(fmt.Sprintf("%s %s.%s := %s", table, id, col, to), table, "UPDATE "+table+" SET "+q+" = "+to+at)

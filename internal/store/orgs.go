@@ -281,31 +281,31 @@ func (s *Store) BranchHead(ctx context.Context, org, name, branch string) (Commi
 // the same project; fault.Conflict if it is elsewhere by now. For main it is
 // SetHead.
 func (s *Store) SetBranch(ctx context.Context, org, name, branch string, old, next digest.Digest, by By) error {
+	return s.change(ctx, fmt.Sprintf("branch %.80s of %s/%s", branch, org, name), func(ctx context.Context, tx bun.Tx) error {
+		return s.moveBranch(ctx, tx, org, name, branch, old, next, by)
+	})
+}
+
+func (s *Store) moveBranch(ctx context.Context, tx bun.Tx, org, name, branch string, old, next digest.Digest, by By) error {
 	if branch == "" || branch == MainBranch {
-		return s.SetHead(ctx, org, name, old, next)
+		return s.setHead(ctx, tx, org, name, old, next)
 	}
 	if err := access.CheckName("branch", branch); err != nil {
 		return err
 	}
-	return s.change(ctx, fmt.Sprintf("branch %s of %s/%s", branch, org, name), func(ctx context.Context, tx bun.Tx) error {
-		n, err := tx.NewSelect().Model((*Commit)(nil)).Where("id = ? AND org = ? AND name = ?", next, org, name).Count(ctx)
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return fault.New(fault.Conflict, "%s is no commit of this project", next)
-		}
-		b := Branch{Org: org, Name: name, Branch: branch, Head: next, Created: utc(by.At)}
-		if old == "" {
-			return insert(ctx, s, tx, &b, "there is a branch of this name")
-		}
-		res, err := tx.NewUpdate().Model((*Branch)(nil)).Set("head = ?", next).
-			Where("org = ? AND name = ? AND branch = ? AND head = ?", org, name, branch, old).Exec(ctx)
-		if err := changedOne(res, err, "it is no longer %q: somebody else made a commit", old); err != nil {
-			return err
-		}
-		return s.seal(ctx, tx, b.place())
-	})
+	if err := commitOf(ctx, tx, org, name, next); err != nil {
+		return err
+	}
+	b := Branch{Org: org, Name: name, Branch: branch, Head: next, Created: utc(by.At)}
+	if old == "" {
+		return insert(ctx, s, tx, &b, "there is a branch of this name")
+	}
+	res, err := tx.NewUpdate().Model((*Branch)(nil)).Set("head = ?", next).
+		Where("org = ? AND name = ? AND branch = ? AND head = ?", org, name, branch, old).Exec(ctx)
+	if err := changedOne(res, err, "it is no longer %q: somebody else made a commit", old); err != nil {
+		return err
+	}
+	return s.seal(ctx, tx, b.place())
 }
 
 // RemoveBranch forgets a branch; its commits stay.

@@ -59,22 +59,24 @@ func (s *Store) AddCommit(ctx context.Context, c Commit) error {
 	if err := s.need(what, c.Document); err != nil {
 		return err
 	}
+	return s.inTx(ctx, what, func(ctx context.Context, tx bun.Tx) error { return s.addCommit(ctx, tx, c) })
+}
+
+func (s *Store) addCommit(ctx context.Context, tx bun.Tx, c Commit) error {
 	c.Created = utc(c.Created)
-	return s.inTx(ctx, what, func(ctx context.Context, tx bun.Tx) error {
-		if c.Parent != "" {
-			n, err := tx.NewSelect().Model((*Commit)(nil)).Where("id = ? AND org = ? AND name = ?", c.Parent, c.Org, c.Name).Count(ctx)
-			if err != nil {
-				return err
-			}
-			if n == 0 {
-				return fault.New(fault.Conflict, "its parent %s is no commit of %s/%s", c.Parent, c.Org, c.Name)
-			}
+	if c.Parent != "" {
+		n, err := tx.NewSelect().Model((*Commit)(nil)).Where("id = ? AND org = ? AND name = ?", c.Parent, c.Org, c.Name).Count(ctx)
+		if err != nil {
+			return err
 		}
-		_, err := once(ctx, s, tx, &c, func(h Commit) bool {
-			return h.Org == c.Org && h.Name == c.Name && h.Parent == c.Parent && h.Document == c.Document
-		}, "id = ?", c.ID)
-		return err
-	})
+		if n == 0 {
+			return fault.New(fault.Conflict, "its parent %s is no commit of %s/%s", c.Parent, c.Org, c.Name)
+		}
+	}
+	_, err := once(ctx, s, tx, &c, func(h Commit) bool {
+		return h.Org == c.Org && h.Name == c.Name && h.Parent == c.Parent && h.Document == c.Document
+	}, "id = ?", c.ID)
+	return err
 }
 
 // Commit finds a commit by id.
@@ -111,21 +113,28 @@ func (s *Store) SetHead(ctx context.Context, org, name string, old, next digest.
 	if err := s.need(what); err != nil {
 		return err
 	}
-	return s.inTx(ctx, what, func(ctx context.Context, tx bun.Tx) error {
-		n, err := tx.NewSelect().Model((*Commit)(nil)).Where("id = ? AND org = ? AND name = ?", next, org, name).Count(ctx)
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return fault.New(fault.Conflict, "%s is no commit of this project", next)
-		}
-		res, err := tx.NewUpdate().Model((*Project)(nil)).Set("head = ?", next).
-			Where("org = ? AND name = ? AND COALESCE(head, '') = ?", org, name, string(old)).Exec(ctx)
-		if err := changedOne(res, err, "it is no longer %q: somebody else made a commit", old); err != nil {
-			return err
-		}
-		return s.seal(ctx, tx, Project{Org: org, Name: name}.place())
-	})
+	return s.inTx(ctx, what, func(ctx context.Context, tx bun.Tx) error { return s.setHead(ctx, tx, org, name, old, next) })
+}
+
+func (s *Store) setHead(ctx context.Context, tx bun.Tx, org, name string, old, next digest.Digest) error {
+	if err := commitOf(ctx, tx, org, name, next); err != nil {
+		return err
+	}
+	res, err := tx.NewUpdate().Model((*Project)(nil)).Set("head = ?", next).
+		Where("org = ? AND name = ? AND COALESCE(head, '') = ?", org, name, string(old)).Exec(ctx)
+	if err := changedOne(res, err, "it is no longer %q: somebody else made a commit", old); err != nil {
+		return err
+	}
+	return s.seal(ctx, tx, Project{Org: org, Name: name}.place())
+}
+
+// commitOf is fault.Conflict if id is no commit of the project.
+func commitOf(ctx context.Context, tx bun.Tx, org, name string, id digest.Digest) error {
+	n, err := tx.NewSelect().Model((*Commit)(nil)).Where("id = ? AND org = ? AND name = ?", id, org, name).Count(ctx)
+	if err == nil && n == 0 {
+		err = fault.New(fault.Conflict, "%s is no commit of this project", id)
+	}
+	return err
 }
 
 func changedOne(res sql.Result, err error, format string, args ...any) error {

@@ -98,6 +98,23 @@ CREATE TABLE waivers (
 );
 CREATE INDEX waivers_project ON waivers (org, name);
 
+CREATE TABLE runs (
+    id       TEXT NOT NULL PRIMARY KEY,
+    org      TEXT NOT NULL,
+    name     TEXT NOT NULL,
+    "commit" TEXT NOT NULL REFERENCES commits (id),
+    asked    TEXT NOT NULL,
+    retry    BOOLEAN NOT NULL,
+    state    TEXT NOT NULL CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')),
+    message  TEXT NOT NULL,
+    created  TIMESTAMP NOT NULL,
+    started  TIMESTAMP,
+    finished TIMESTAMP,
+    FOREIGN KEY (org, name) REFERENCES projects (org, name)
+);
+CREATE INDEX runs_project ON runs (org, name, created);
+CREATE INDEX runs_state ON runs (state);
+
 CREATE TABLE audit (
     seq     INTEGER NOT NULL PRIMARY KEY CHECK (seq > 0),
     at      TIMESTAMP NOT NULL,
@@ -131,3 +148,4 @@ CREATE TRIGGER users_no_delete BEFORE DELETE ON users BEGIN SELECT RAISE(ABORT, 
 CREATE TRIGGER orgs_no_delete BEFORE DELETE ON orgs BEGIN SELECT RAISE(ABORT, 'organizations are not deleted'); END;
 CREATE TRIGGER tokens_no_delete BEFORE DELETE ON tokens BEGIN SELECT RAISE(ABORT, 'tokens are revoked, not deleted'); END;
 CREATE TRIGGER waivers_no_delete BEFORE DELETE ON waivers BEGIN SELECT RAISE(ABORT, 'waivers are ended, not deleted'); END;
+CREATE TRIGGER runs_no_delete BEFORE DELETE ON runs BEGIN SELECT RAISE(ABORT, 'runs are ended, not deleted'); END;

@@ -2,11 +2,14 @@ package storetest
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/store"
 )
@@ -251,6 +254,54 @@ func Platform(t *testing.T, b Backend) {
 		must(t, s.RemoveBranch(ctx, "acme", "web", "try", by))
 		_, err = s.BranchHead(ctx, "acme", "web", "try")
 		want(t, err, fault.NotFound)
+		clean(t, s)
+	})
+
+	t.Run("a commit, its branch and its run are one", func(t *testing.T) {
+		blobs := &Blobs{}
+		s := b.Open(t, blobs)
+		_, err := s.CreateProject(ctx, "acme", "web", at)
+		must(t, err)
+		one, two, three := blobs.Add("one"), blobs.Add("two"), blobs.Add("three")
+		commit := func(id, parent digest.Digest) store.Commit {
+			return store.Commit{ID: id, Org: "acme", Name: "web", Parent: parent, Document: id, Created: at}
+		}
+		run := func(id string, c digest.Digest) *store.Run {
+			return &store.Run{ID: id, Org: "acme", Name: "web", Commit: c, Asked: "ann", Created: at}
+		}
+		must(t, s.Advance(ctx, commit(one, ""), "", "", nil, by, nil))
+		must(t, s.Advance(ctx, commit(two, one), "", one, run("r1", two), by, func(ctx context.Context, tx *sql.Tx) error { return nil }))
+		// What fails in the end leaves nothing.
+		broken := errors.New("the queue is broken")
+		if err := s.Advance(ctx, commit(three, two), "", two, run("r2", three), by, func(context.Context, *sql.Tx) error { return broken }); !errors.Is(err, broken) {
+			t.Fatalf("error is %v", err)
+		}
+		want(t, s.Advance(ctx, commit(three, two), "", one, run("r2", three), by, nil), fault.Conflict) // somebody was faster
+		_, err = s.Commit(ctx, three)
+		want(t, err, fault.NotFound)
+		if h, err := s.Head(ctx, "acme", "web"); err != nil || h.ID != two {
+			t.Errorf("head is %+v, %v", h, err)
+		}
+		rs, err := s.Runs(ctx, "acme", "web", 10)
+		must(t, err)
+		if len(rs) != 1 || rs[0].State != store.RunQueued || rs[0].Commit != two {
+			t.Fatalf("runs are %+v", rs)
+		}
+		r := rs[0]
+		r.State, r.Started = store.RunRunning, at
+		must(t, s.SetRun(ctx, r))
+		r.State, r.Finished = store.RunSucceeded, at.Add(90*time.Second)
+		if open, err := s.OpenRuns(ctx); err != nil || len(open) != 1 {
+			t.Errorf("open runs: %+v, %v", open, err)
+		}
+		must(t, s.SetRun(ctx, r))
+		want(t, s.SetRun(ctx, r), fault.Conflict) // it has ended
+		if d, err := s.BuildTime(ctx, "acme", at); err != nil || d != 90*time.Second {
+			t.Errorf("build time: %v, %v", d, err)
+		}
+		if d, err := s.BuildTime(ctx, "acme", at.Add(later)); err != nil || d != 0 {
+			t.Errorf("build time later: %v, %v", d, err)
+		}
 		clean(t, s)
 	})
 
