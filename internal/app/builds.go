@@ -62,10 +62,12 @@ func (a *App) Builds(ctx context.Context, id digest.Digest) (*Report, error) {
 }
 
 // solveAgain solves a commit once more if backends failed when they were asked for
-// it, so that a retry asks them again. What a commit was solved to never changes: if
+// it, or if what an index said was refused, so that a retry asks them again. What a commit was solved to never changes: if
 // another plan comes of it, it is that of a new commit with the same configuration.
 func (a *App) solveAgain(ctx context.Context, id digest.Digest, c project.Commit, s *Solved) (digest.Digest, project.Commit, *Solved, error) {
-	if !slices.ContainsFunc(s.Plan.Unplanned, func(u plan.Unplanned) bool { return u.Query != "" }) {
+	failed := slices.ContainsFunc(s.Plan.Unplanned, func(u plan.Unplanned) bool { return u.Query != "" })
+	refused := slices.ContainsFunc(s.Plan.Artifacts, func(x plan.Artifact) bool { return x.Metadata == plan.MetadataRefused })
+	if !failed && !refused {
 		return id, c, s, nil
 	}
 	at, err := time.Parse(time.RFC3339, c.AtTime)

@@ -217,6 +217,9 @@ func (a *App) solve(ctx context.Context, requirements []string, at time.Time, ow
 	if err != nil {
 		return nil, err
 	}
+	for _, n := range planner.Notices {
+		a.progress.Note(n)
+	}
 	id, _, err := p.Digest()
 	if err != nil {
 		return nil, err

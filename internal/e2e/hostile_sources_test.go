@@ -323,33 +323,47 @@ func gigabyte(t *testing.T, name string) []byte {
 }
 
 // TestIndexThatLies: a source that is not what its index promised, or that says it
-// is another one, is not believed at all: nothing is solved with it, nothing that
-// fails its digest is stored.
+// is another one, is not believed at all: it is refused in its row, nothing that
+// fails its digest is stored, and what stands beside it is proven all the same.
 func TestIndexThatLies(t *testing.T) {
 	need(t)
 	info := func(text string) map[string]string {
 		return map[string]string{"PKG-INFO": "Metadata-Version: 2.2\n" + text}
 	}
 	zeros := strings.Repeat("0", 64)
-	for _, c := range []struct {
+	cases := []struct {
 		s    sdist
-		code int
-		says string
+		says string // empty: it is secure
 	}{
-		{sdist{Name: "e2e-other-digest", SHA256: zeros}, unverified, "promised digest"},
-		{sdist{Name: "e2e-other-name", Files: info("Name: requests\nVersion: 1.0\n")}, failed, "requests"},
-		{sdist{Name: "e2e-other-version", Files: info("Name: e2e-other-version\nVersion: 9\n")}, failed, "9"},
-	} {
-		t.Run(c.s.Name, func(t *testing.T) {
-			c.s.Version = "1.0"
-			p := newProject(t, "acme/lies", index(t, c.s), c.s.Name)
-			o := p.run(t, c.code, "builds")
-			if !strings.Contains(o.stderr, c.says) || !strings.Contains(o.stderr, c.s.Name) {
-				t.Errorf("it does not say what is wrong: %s", o)
+		{sdist{Name: "e2e-other-digest", SHA256: zeros}, "promised digest"},
+		{sdist{Name: "e2e-other-name", Files: info("Name: requests\nVersion: 1.0\n")}, "requests"},
+		{sdist{Name: "e2e-other-version", Files: info("Name: e2e-other-version\nVersion: 9\n")}, "9"},
+		{sdist{Name: "e2e-honest"}, ""},
+	}
+	var all []sdist
+	var reqs []string
+	for _, c := range cases {
+		c.s.Version = "1.0"
+		all, reqs = append(all, c.s), append(reqs, c.s.Name)
+	}
+	p := newProject(t, "acme/lies", index(t, all...), reqs...)
+	d := p.status(t, done, "builds")
+	for _, c := range cases {
+		r := row(t, d, c.s.Name)
+		if c.says == "" {
+			if r.Class != policy.Secure {
+				t.Errorf("want secure: %s", show(r))
 			}
-			if _, err := os.Stat(blobPath(p.data, zeros)); !os.IsNotExist(err) {
-				t.Errorf("it was stored: %v", err)
-			}
-		})
+			continue
+		}
+		if x, ok := reason(r, policy.BuildFailed); !ok || r.Class != policy.Community || r.Digest != nil || !strings.Contains(x.Message, c.says) {
+			t.Errorf("want community, nothing served, with %q: %s", c.says, show(r))
+		}
+	}
+	if len(d.Artifacts) != len(cases) {
+		t.Errorf("%d rows for %d packages", len(d.Artifacts), len(cases))
+	}
+	if _, err := os.Stat(blobPath(p.data, zeros)); !os.IsNotExist(err) {
+		t.Errorf("it was stored: %v", err)
 	}
 }

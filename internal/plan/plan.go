@@ -145,8 +145,13 @@ type Artifact struct {
 	Requires  []purl.PURL   `json:"requires,omitempty"`  // what it runs with, sorted
 	Direct    bool          `json:"direct"`              // asked for by a requirement
 	Published *Published    `json:"published,omitempty"` // the candidate when it cannot be proven
-	Metadata  string        `json:"metadata"`            // "sdist", "wheel-hint", "query", "built": where its requirements came from
+	Metadata  string        `json:"metadata"`            // "sdist", "wheel-hint", "query", "built": where its requirements came from; or MetadataRefused
 }
+
+// MetadataRefused stands for the metadata of an artifact whose index said of it
+// what cannot be true: another digest, another package's name. Its requirements are
+// unknown, and it is neither built nor served.
+const MetadataRefused = "refused"
 
 // Published is the file that upstream publishes for the platform.
 type Published struct {

@@ -52,6 +52,8 @@ type Planner struct {
 	Fetch func(ctx context.Context, name string, f File) error
 	// Pages are the index answers that the plan rests on, once it is made.
 	Pages []*Page
+	// Notices are what a person should know of the solve, once the plan is made.
+	Notices []string
 	// Overrides are requirements that a build has shown, in place of the hint
 	// that the first solve went by; key name@version.
 	Overrides map[string]Metadata
@@ -107,6 +109,7 @@ func (p *Planner) Plan(ctx context.Context, requirements []string) (*plan.Plan, 
 		return nil, err
 	}
 	p.note(sol)
+	p.Notices = sol.Notices
 	p.rehearse(ctx, sol.Pins)
 	out := &plan.Plan{
 		Schema: plan.Schema, Ecosystem: "pypi", Requirements: texts, Platform: p.Platform,
@@ -118,7 +121,12 @@ func (p *Planner) Plan(ctx context.Context, requirements []string) (*plan.Plan, 
 		if err != nil {
 			return nil, err
 		}
-		a := plan.Artifact{PURL: purlOf(pin), Source: n.source, Direct: pin.Direct, Published: publishedOf(pin.Candidate), Metadata: pin.Candidate.Metadata}
+		a := plan.Artifact{PURL: purlOf(pin), Source: n.source, Direct: pin.Direct, Metadata: pin.Candidate.Metadata}
+		if pin.Refused == nil {
+			a.Published = publishedOf(pin.Candidate)
+		} else {
+			a.Metadata = plan.MetadataRefused
+		}
 		for _, r := range pin.Requires {
 			for _, q := range sol.Pins {
 				if q.Name == r {
@@ -291,6 +299,9 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 	}
 	if len(p.stack) > maxDepth || len(p.nodes) > maxNodes {
 		return no("build-failed", "", nil, "It is needed %d levels deep by a plan of %d packages: at most %d and %d.", len(p.stack), len(p.nodes), maxDepth, maxNodes), nil
+	}
+	if pin.Refused != nil {
+		return no("build-failed", "", nil, "What its index says about it was refused: %s.", oneLine(pin.Refused)), nil
 	}
 	if pin.Candidate.Sdist == nil {
 		return no("no-source", "", nil, "Its index offers no source archive of version %s, so it cannot be built from source.", pin.Version), nil

@@ -161,7 +161,9 @@ func (y *yard) planner(workers int) *Planner {
 		return nil
 	}
 	p.Provider = NewIndexProvider(client, at, func(ctx context.Context, c Candidate) (io.ReadCloser, error) {
-		return client.Open(ctx, c.Name, *c.Sdist)
+		var b bytes.Buffer // read to its end, so that its digest is checked
+		err := client.Download(ctx, c.Name, *c.Sdist, &b)
+		return io.NopCloser(&b), err
 	}, nil)
 	return p
 }
@@ -459,6 +461,60 @@ func TestPlanRefusesSources(t *testing.T) {
 	y.broken["hostile-1.tar.gz"] = errors.New("disk full")
 	if _, err := y.planner(1).Plan(t.Context(), []string{"hostile"}); err == nil {
 		t.Error("an error of the host became one of the package")
+	}
+}
+
+// TestPlanRefusedMetadata: an index that gives other bytes than it promises, or
+// another package's metadata, costs the row of that package. It is not built, no
+// published file of it is offered, and no other version is taken for broken bytes.
+func TestPlanRefusedMetadata(t *testing.T) {
+	for name, c := range map[string]struct {
+		lie     func(y *yard)
+		says    string
+		version string
+	}{
+		"source with another digest": {func(y *yard) {
+			y.index.file("/f/app-2.tar.gz", []byte("something else"), false)
+		}, "promised digest", "2"},
+		"source without a digest": {func(y *yard) {
+			y.files["app"] = nil
+			y.offer("app", "app-2.tar.gz", "", "2025-01-01T00:00:00Z")
+		}, "no sha256", "2"},
+		"wheel's metadata with another digest": {func(y *yard) {
+			y.files["app"] = []string{`{"filename":"app-2-py3-none-any.whl","url":"/f/app-2-py3-none-any.whl","hashes":{"sha256":"` + zeros + `"},"core-metadata":{"sha256":"` + zeros + `"},"upload-time":"2025-01-01T00:00:00Z"}`}
+			y.index.page("app", typeJSON, jsonPage("app", y.files["app"]...))
+			y.index.file("/f/app-2-py3-none-any.whl.metadata", []byte("Metadata-Version: 2.1\nName: app\nVersion: 2\n"), false)
+		}, "want sha256 " + zeros, "2"},
+		"wheel of another size": {func(y *yard) {
+			w := testWheel(t, "app", "2", "Metadata-Version: 2.1\nName: app\nVersion: 2\n", 10)
+			y.index.file("/f/app-2-py3-none-any.whl", w, true)
+			y.files["app"] = []string{`{"filename":"app-2-py3-none-any.whl","url":"/f/app-2-py3-none-any.whl","hashes":{"sha256":"` + zeros + `"},"size":7,"upload-time":"2025-01-01T00:00:00Z"}`}
+			y.index.page("app", typeJSON, jsonPage("app", y.files["app"]...))
+		}, "the index 7", "2"},
+		"wheel that is gone": {func(y *yard) {
+			y.files["app"] = nil
+			y.offer("app", "app-2-py3-none-any.whl", zeros, "2025-01-01T00:00:00Z")
+		}, "404", "2"},
+		"another package's name": {func(y *yard) {
+			y.files["app"] = nil
+			y.sdist("app", "2", map[string]string{"PKG-INFO": "Metadata-Version: 2.2\nName: lib\nVersion: 2\n"})
+		}, "that of lib 2", "2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			y := newYard(t)
+			y.sdist("app", "1", built("b"))
+			y.sdist("app", "2", built("b"), "lib")
+			y.sdist("lib", "1", built("b"))
+			y.sdist("uses", "1", built("app", "app==2"))
+			c.lie(y)
+			p := y.plan("app==2", "lib", "uses")
+			y.want(p, "lib=1()")
+			u := y.unplanned(p, "app", "build-failed", c.says)
+			if a, ok := p.Artifact(u.PURL); !ok || u.PURL.Version() != c.version || a.Published != nil || a.Metadata != plan.MetadataRefused || len(a.Requires) > 0 {
+				t.Errorf("%+v", a)
+			}
+			y.unplanned(p, "uses", "build-failed")
+		})
 	}
 }
 

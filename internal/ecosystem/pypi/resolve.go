@@ -30,7 +30,10 @@ type Provider interface {
 	Page(ctx context.Context, name string) (*Page, error)
 	// Metadata gives a candidate's metadata and where it came from. An error of
 	// kind fault.Hostile makes the resolver pass the candidate over, with a
-	// notice; every other error ends the solve.
+	// notice, and refuse it if nothing else fits. One of kind fault.Unverified or
+	// fault.NotFound refuses it at once: it stays the version of its choice, so
+	// that bytes broken on their way choose no other, but it needs nothing and
+	// cannot be built. Every other error ends the solve.
 	Metadata(ctx context.Context, c Candidate) (m Metadata, source string, err error)
 }
 
@@ -72,6 +75,7 @@ type Pin struct {
 	Extras        []string // asked for, by anybody; sorted
 	Requires      []string // names of the pins it needs, with those extras; sorted
 	Direct        bool     // asked for by a requirement of the solve
+	Refused       error    // why its metadata is not believed; then nothing is known of it but its name, and nothing of it may be built or served
 }
 
 // Pin finds a pin by name.
@@ -113,6 +117,10 @@ func Resolve(ctx context.Context, p Provider, env Environment, reqs []Requiremen
 	}
 	r.universe.prefetch(names)
 	st, err := r.solve(roots)
+	if fault.Is(err, fault.Conflict) && r.passedOver {
+		r.lastResort, r.careful, r.jumped, r.depths = true, false, false, map[string]float64{}
+		st, err = r.solve(roots)
+	}
 	if err != nil {
 		if context.Cause(ctx) == errBudget {
 			return nil, fault.Advise(fault.Conflict, "Narrow the versions down (name==version) and try again.",
@@ -131,6 +139,9 @@ type universe struct {
 	opts     Options
 	projects map[string]*project
 	notices  map[string]bool
+
+	passedOver bool // some candidate is bad
+	lastResort bool // what is bad can be chosen where nothing else fits
 }
 
 // project is the versions of one name that the environment could use.
@@ -151,10 +162,11 @@ type candidate struct {
 	extras  []string
 	with    map[string]*candidate // base only: by key
 
-	deps   []*want // after load
-	loaded bool
-	bad    error // fault.Hostile: cannot be used
-	meta   Metadata
+	deps    []*want // after load
+	loaded  bool
+	bad     error // fault.Hostile: is passed over while anything else fits
+	refused error // can be chosen, so that its row says this
+	meta    Metadata
 }
 
 // want is one requirement as the search sees it.
@@ -385,11 +397,11 @@ func (u *universe) load(c *candidate) error {
 		if err := u.load(c.base); err != nil {
 			return err
 		}
-		c.loaded, c.bad = true, c.base.bad
-		if c.bad != nil {
+		c.loaded, c.bad, c.refused = true, c.base.bad, c.base.refused
+		c.deps = []*want{{key: c.base.key, name: c.Name, exact: c.base}}
+		if c.bad != nil || c.refused != nil {
 			return nil
 		}
-		c.deps = []*want{{key: c.base.key, name: c.Name, exact: c.base}}
 		var have []string
 		for _, x := range c.extras {
 			if c.base.meta.hasExtra(x) {
@@ -413,8 +425,11 @@ func (u *universe) load(c *candidate) error {
 		}
 		switch {
 		case fault.Is(err, fault.Hostile):
-			c.loaded, c.bad = true, err
-			u.notices[fmt.Sprintf("%s %s was passed over: %v", c.Name, c.Version, err)] = true
+			c.loaded, c.bad, u.passedOver = true, err, true
+			u.notices[fmt.Sprintf("%s %s was passed over: %s.", c.Name, c.Version, oneLine(err))] = true
+			return nil
+		case fault.Is(err, fault.Unverified), fault.Is(err, fault.NotFound):
+			c.loaded, c.refused = true, err
 			return nil
 		case err != nil:
 			return fmt.Errorf("metadata of %s %s: %w", c.Name, c.Version, err)

@@ -157,14 +157,17 @@ func (p *IndexProvider) metadata(ctx context.Context, c Candidate) (Metadata, st
 	}
 	if w := c.AnyWheel; w != nil {
 		b, err := p.client.WheelMetadata(ctx, c.Name, *w)
-		if err != nil {
+		if err == nil {
+			m, err := ParseMetadata(b)
+			if err != nil {
+				return Metadata{}, "", fmt.Errorf("wheel %s: %w", w.Name, err)
+			}
+			return m, FromWheel, nil
+		}
+		if !fault.Is(err, fault.NotFound) || c.Sdist == nil {
 			return Metadata{}, "", err
 		}
-		m, err := ParseMetadata(b)
-		if err != nil {
-			return Metadata{}, "", fmt.Errorf("wheel %s: %w", w.Name, err)
-		}
-		return m, FromWheel, nil
+		// A wheel that the index has no more: the source's own backend is asked.
 	}
 	if p.Query == nil {
 		return Metadata{}, "", fault.New(fault.Unsupported, "requirements of %s %s: neither its source nor a wheel says them, and no backend can be asked", c.Name, c.Version)

@@ -159,7 +159,7 @@ func (r *resolution) matches(key string, wants []*want, others func(key string) 
 		if c.Yanked && !(allYanked && specs.Pinned()) {
 			continue // PEP 592
 		}
-		if c.bad == nil {
+		if c.bad == nil || r.lastResort {
 			out = append(out, c.extra(extras))
 		}
 	}
@@ -430,41 +430,48 @@ func (r *resolution) attempt(key string) ([]reason, error) {
 	crit := t.criteria.m[key]
 	causes := []reason{}
 	tried := 0
-	for _, c := range crit.candidates {
-		if err := r.ctx.Err(); err != nil {
-			return nil, err
-		}
-		if err := r.load(c); err != nil {
-			return nil, err
-		}
-		if c.bad != nil {
-			continue
-		}
-		tried++
-		cs := t.criteria.clone()
-		var cl clash
-		var err error
-		for _, w := range c.deps {
-			if err = r.add(&cs, w, c); err != nil {
-				break
+	// In a last resort, what is bad comes behind all that is not.
+	passes := []bool{false}
+	if r.lastResort {
+		passes = []bool{false, true}
+	}
+	for _, bad := range passes {
+		for _, c := range crit.candidates {
+			if err := r.ctx.Err(); err != nil {
+				return nil, err
 			}
-		}
-		if errors.As(err, &cl) {
-			causes = append(causes, cl.criterion.reasons...)
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		t.criteria = cs
-		pinned := t.pinned[:0:0]
-		for _, x := range t.pinned {
-			if x.key != key {
-				pinned = append(pinned, x)
+			if err := r.load(c); err != nil {
+				return nil, err
 			}
+			if (c.bad != nil) != bad {
+				continue
+			}
+			tried++
+			cs := t.criteria.clone()
+			var cl clash
+			var err error
+			for _, w := range c.deps {
+				if err = r.add(&cs, w, c); err != nil {
+					break
+				}
+			}
+			if errors.As(err, &cl) {
+				causes = append(causes, cl.criterion.reasons...)
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			t.criteria = cs
+			pinned := t.pinned[:0:0]
+			for _, x := range t.pinned {
+				if x.key != key {
+					pinned = append(pinned, x)
+				}
+			}
+			t.pinned = append(pinned, c)
+			return nil, nil
 		}
-		t.pinned = append(pinned, c)
-		return nil, nil
 	}
 	if tried == 0 { // every candidate was passed over: those who ask for it are to blame
 		causes = append(causes, crit.reasons...)
@@ -566,7 +573,10 @@ func (r *resolution) solution(st *state, roots []*want) (*Solution, error) {
 		}
 		p := pins[c.Name]
 		if p == nil {
-			p = &Pin{Name: c.Name, Version: c.Version, Candidate: base.Candidate, Metadata: base.meta}
+			p = &Pin{Name: c.Name, Version: c.Version, Candidate: base.Candidate, Metadata: base.meta, Refused: base.refused}
+			if base.bad != nil {
+				p.Refused = base.bad
+			}
 			pins[c.Name] = p
 			requires[c.Name] = map[string]bool{}
 		}

@@ -198,7 +198,7 @@ func TestConflictIsExplained(t *testing.T) {
 		"too new": {"a 1:", "a>=2", []string{"the project asks for a>=2", "a has versions up to 1"}},
 		"missing": {"a 1: nope", "a", []string{"a 1 asks for nope", "there is no package nope"}},
 		"python":  {"a 1: | metapython=<3", "a", []string{"a 1 asks for Python <3", "the interpreter is Python 3.11.2"}},
-		"bad":     {"a 1: | bad", "a", []string{"its metadata is that of other 1"}},
+		"bad":     {"a 1: b | bad\nb 1: c<2\nc 2:\nd 1: b", "a&d", []string{"b 1 asks for c<2"}},
 	} {
 		_, err := solveUniverse(t, newUniverse(t, c.world), Options{}, strings.Split(c.reqs, "&")...)
 		if !fault.Is(err, fault.Conflict) {
@@ -213,6 +213,43 @@ func TestConflictIsExplained(t *testing.T) {
 	}
 	if _, err := solveUniverse(t, newUniverse(t, ""), Options{}, "nope>=1"); !fault.Is(err, fault.NotFound) {
 		t.Errorf("missing package asked for: %v", err)
+	}
+}
+
+// What says that it is another package is passed over; where nothing else fits it is
+// chosen, refused and without requirements, so that it costs its row and no more.
+func TestRefusedMetadataCostsItsRow(t *testing.T) {
+	for name, c := range map[string]struct{ world, reqs, want, refused string }{
+		"older one":       {"a 1:\na 2: | bad", "a", "a=1", ""},
+		"nothing else":    {"a 1:\na 2: b | bad", "a==2", "a=2", "a"},
+		"all":             {"a 1: | bad\na 2: | bad", "a", "a=2", "a"},
+		"beside":          {"a 1: | bad\nb 1: c\nc 1: | bad\nc 0.5:", "a&b", "a=1 b=1 c=0.5", "a"},
+		"needed":          {"a 1: b\nb 1: | bad", "a", "a=1 b=1", "b"},
+		"older that asks": {"a 2: b\na 1:\nb 1: | bad", "a", "a=1", ""},
+		"extra":           {"a 1: | bad extra=x", "a[x]", "a[x]=1", "a"},
+		"a chain of them": {"a 1: | bad\nb 1: c & d\nc 1: | bad\nd 1: | bad", "a&b", "a=1 b=1 c=1 d=1", "a c d"},
+	} {
+		s, err := solveUniverse(t, newUniverse(t, c.world), Options{}, strings.Split(c.reqs, "&")...)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var refused []string
+		for _, p := range s.Pins {
+			if p.Refused == nil {
+				continue
+			}
+			refused = append(refused, p.Name)
+			if !strings.Contains(p.Refused.Error(), "its metadata is that of other 1") || len(p.Requires) > 0 {
+				t.Errorf("%s: %+v", name, p)
+			}
+		}
+		if pinsOf(s) != c.want || strings.Join(refused, " ") != c.refused {
+			t.Errorf("%s: %s, refused %s", name, pinsOf(s), refused)
+		}
+		if !strings.Contains(strings.Join(s.Notices, " "), "was passed over: its metadata is that of other 1.") {
+			t.Errorf("%s: nobody is told: %q", name, s.Notices)
+		}
 	}
 }
 
