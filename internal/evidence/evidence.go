@@ -28,7 +28,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cyberphone/json-canonicalization/go/src/webpki.org/jsoncanonicalizer"
 	"github.com/digitorus/timestamp"
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	bundlepb "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
@@ -38,6 +37,7 @@ import (
 	entrypb "github.com/sigstore/rekor-tiles/v2/pkg/generated/protobuf"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"hallmark/internal/canonical"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/keys"
@@ -305,7 +305,7 @@ func canonicalBundle(p *bundlepb.Bundle) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return jsoncanonicalizer.Transform(b)
+	return canonical.Transform(b)
 }
 
 // stamp makes an RFC 3161 response over the signature's bytes. Rekor v2 entries
@@ -343,7 +343,7 @@ func hashedRekord(paeHash, sig, spki []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return jsoncanonicalizer.Transform(b)
+	return canonical.Transform(b)
 }
 
 // keyHint names the signer's key within a bundle, as cosign writes it.

@@ -64,48 +64,70 @@ type (
 // stamps, which comes out the same when it is written again. Whether it was
 // signed by whom it should be is checked elsewhere.
 func strictStamp(token []byte) error {
-	var r stampResponse
+	_, err := readStamp(token)
+	return err
+}
+
+// readStamp is strictStamp, and gives what was read.
+func readStamp(token []byte) (r stampResponse, err error) {
 	rest, err := asn1.Unmarshal(token, &r)
 	if err != nil {
-		return err
+		return r, err
 	}
 	if len(rest) > 0 {
-		return errors.New("there are bytes behind it")
+		return r, errors.New("there are bytes behind it")
 	}
 	d := r.Token.Content
 	switch {
 	case r.Status.Status != 0:
-		return fmt.Errorf("status %d: it was not granted", r.Status.Status)
+		return r, fmt.Errorf("status %d: it was not granted", r.Status.Status)
 	case !r.Token.Type.Equal(oidSignedData):
-		return fmt.Errorf("content type %v", r.Token.Type)
+		return r, fmt.Errorf("content type %v", r.Token.Type)
 	case d.Version != 3 || len(d.Signers) != 1 || d.Signers[0].Version != 1:
 		// RFC 5652 sections 5.1 and 5.3 for this content and a signer named by
 		// issuer and serial number.
-		return errors.New("want version 3 with one signer of version 1")
+		return r, errors.New("want version 3 with one signer of version 1")
 	case !d.Encap.Type.Equal(oidTSTInfo):
-		return fmt.Errorf("encapsulated content type %v", d.Encap.Type)
+		return r, fmt.Errorf("encapsulated content type %v", d.Encap.Type)
 	case len(d.Algorithms) != 1 || !d.Algorithms[0].Algorithm.Equal(oidSHA256):
-		return errors.New("its digest algorithm is not SHA-256")
+		return r, errors.New("its digest algorithm is not SHA-256")
 	case !d.Signers[0].Digest.Algorithm.Equal(oidSHA256):
-		return errors.New("its signer does not use SHA-256")
+		return r, errors.New("its signer does not use SHA-256")
 	}
 	for _, a := range d.Signers[0].Attributes {
 		if v := a.Values; v.Class != asn1.ClassUniversal || v.Tag != asn1.TagSet || !v.IsCompound {
-			return fmt.Errorf("attribute %v is no set", a.Type)
+			return r, fmt.Errorf("attribute %v is no set", a.Type)
 		}
 		// The values of the attributes that the standards demand are a set of
 		// one element that fills it.
 		var one asn1.RawValue
 		if rest, err := asn1.Unmarshal(a.Values.Bytes, &one); err != nil || len(rest) > 0 {
-			return fmt.Errorf("attribute %v has not one value", a.Type)
+			return r, fmt.Errorf("attribute %v has not one value", a.Type)
 		}
 	}
 	again, err := asn1.Marshal(r)
 	if err != nil {
-		return err
+		return r, err
 	}
 	if !bytes.Equal(again, token) {
-		return errors.New("it is not spelled as DER demands")
+		return r, errors.New("it is not spelled as DER demands")
 	}
-	return nil
+	return r, nil
+}
+
+// stampInfo is the beginning of what a time stamp says (RFC 3161 section 2.4.2).
+type stampInfo struct {
+	Version int
+	Policy  asn1.ObjectIdentifier
+	Imprint struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Hash      []byte
+	}
+}
+
+// overSHA256 tells whether it is the SHA-256 of something that was stamped.
+func (r *stampResponse) overSHA256() bool {
+	var info stampInfo
+	_, err := asn1.Unmarshal(r.Token.Content.Encap.Content, &info)
+	return err == nil && info.Imprint.Algorithm.Algorithm.Equal(oidSHA256)
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/digitorus/timestamp"
@@ -21,7 +22,9 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
 	"github.com/sigstore/sigstore/pkg/signature"
+	tlogformat "github.com/transparency-dev/formats/log"
 	"github.com/transparency-dev/merkle/proof"
+	"golang.org/x/mod/sumdb/note"
 
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
@@ -120,6 +123,9 @@ type Verifier struct {
 	key     signature.Verifier
 	hint    string
 	keyID   string
+
+	mu          sync.Mutex                        // guards what follows
+	checkpoints map[string]*tlogformat.Checkpoint // that verified, by log and text
 }
 
 // trustedSet joins the trusted root with the signer's key.
@@ -184,6 +190,16 @@ func (v *Verifier) Verify(bundleJSON []byte, artifact digest.Digest, predicateTy
 	if !artifact.Valid() {
 		return nil, fault.New(fault.Usage, "verify: %.80q is no digest of a file", artifact)
 	}
+	if out, ok := v.spelled(bundleJSON, artifact, predicateType); ok {
+		return out, nil
+	}
+	return v.judge(bundleJSON, artifact, predicateType)
+}
+
+// judge is the whole verification, for a bundle of any spelling: first what names
+// the check that fails, then the stock verifier from the beginning, then the
+// spelling.
+func (v *Verifier) judge(bundleJSON []byte, artifact digest.Digest, predicateType string) (*Verified, error) {
 	b, err := readBundle(bundleJSON)
 	if err != nil {
 		return nil, err
@@ -262,11 +278,7 @@ func (v *Verifier) checkLog(b *bundle.Bundle, out *Verified) error {
 	if err != nil {
 		return fault.New(fault.Unverified, "log: the entry, its proof or its checkpoint does not verify: %w", err)
 	}
-	u, err := url.Parse(log.BaseURL)
-	if err != nil {
-		return fault.New(fault.Unverified, "log: the trusted root's address for it: %w", err)
-	}
-	nv, err := noteVerifier(u.Hostname(), log.PublicKey)
+	nv, err := logNote(log)
 	if err != nil {
 		return fault.New(fault.Unverified, "log: %w", err)
 	}
@@ -275,7 +287,7 @@ func (v *Verifier) checkLog(b *bundle.Bundle, out *Verified) error {
 	if err != nil {
 		return fault.New(fault.Unverified, "log: the checkpoint is not signed by the log: %w", err)
 	}
-	if err := strictNote(p.GetCheckpoint().GetEnvelope()); err != nil {
+	if _, err := parseCheckpoint([]byte(p.GetCheckpoint().GetEnvelope()), nv); err != nil {
 		return fault.New(fault.Unverified, "log: the checkpoint is malformed: %w", err)
 	}
 	// The proof was checked for the entry as it must be; the body that the
@@ -293,6 +305,15 @@ func (v *Verifier) checkLog(b *bundle.Bundle, out *Verified) error {
 	}
 	out.LogOrigin, out.LogIndex, out.TreeSize, out.RootHash = cp.Origin, entry.GetLogIndex(), cp.Size, cp.Hash
 	return nil
+}
+
+// logNote checks the notes of a log that the trusted root names.
+func logNote(log *root.TransparencyLog) (note.Verifier, error) {
+	u, err := url.Parse(log.BaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("the trusted root's address for it: %w", err)
+	}
+	return noteVerifier(u.Hostname(), log.PublicKey)
 }
 
 // strictNote demands that the signatures of a signed note are spelled as base64
