@@ -273,7 +273,8 @@ func TestEveryCell(t *testing.T) {
 func TestSchemaIsChecked(t *testing.T) {
 	c := newTampered(t)
 	for _, q := range []string{"DROP TRIGGER evidence_no_update", "DROP INDEX files_once", "CREATE TABLE more (x)",
-		"CREATE VIEW v AS SELECT 1", "ALTER TABLE steps ADD COLUMN more", "DROP TABLE pending"} {
+		"CREATE VIEW v AS SELECT 1", "ALTER TABLE steps ADD COLUMN more", "DROP TABLE pending",
+		"CREATE TABLE river_job (x); CREATE TRIGGER t AFTER INSERT ON river_job BEGIN DELETE FROM members; END"} {
 		if err := os.WriteFile(c.path, read(t, c.original), 0o644); err != nil {
 			t.Fatal(err)
 		}

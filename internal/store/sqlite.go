@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -230,6 +231,9 @@ func (s *Store) checkFile(ctx context.Context, add func(table, row, column, form
 		return err
 	}
 	for name, sql := range have {
+		if ofQueue(name, sql) {
+			continue
+		}
 		if want[name] != sql {
 			add("schema", name, "sql", "it is not as this version makes it: somebody changed it")
 		}
@@ -279,9 +283,24 @@ func (s *Store) checkFile(ctx context.Context, add func(table, row, column, form
 		delete(seen, t)
 	}
 	for name := range seen {
+		if strings.HasPrefix(name, queuePrefix) {
+			continue
+		}
 		add("sqlite_sequence", name, "name", "no table counts under this name")
 	}
 	return nil
+}
+
+// queuePrefix begins the names of the tables that the queue of jobs keeps in the
+// same file (internal/jobs). They say what is to be done, never what was; they are
+// not in the journal, and their form is the queue's own.
+const queuePrefix = "river_"
+
+// ofQueue tells whether a part of the schema, as schema gives it, is a table or an
+// index of the queue's.
+func ofQueue(name, sql string) bool {
+	kind, _, _ := strings.Cut(name, " ")
+	return (kind == "table" || kind == "index") && strings.HasPrefix(sql, queuePrefix)
 }
 
 // freshSchema is the schema of a database made now: the one that every database

@@ -1,0 +1,123 @@
+package jobs
+
+import (
+	"sync"
+	"time"
+
+	"hallmark/internal/store"
+)
+
+// State is how far a run is, for those who watch.
+type State struct {
+	Run     string         `json:"run"`
+	Project string         `json:"project"` // ORG/PROJECT
+	Commit  string         `json:"commit"`
+	Asked   string         `json:"asked"`
+	State   store.RunState `json:"state"`
+	Message string         `json:"message"`
+	Stage   string         `json:"stage"` // solve, build, sign
+	Done    int            `json:"done"`
+	Total   int            `json:"total"` // 0: not known
+	Doing   []Doing        `json:"doing"` // what the workers do
+	Notes   []string       `json:"notes"`
+	Since   time.Time      `json:"since"` // of this state
+}
+
+// Doing is one build that runs.
+type Doing struct {
+	PURL    string    `json:"purl"`
+	Purpose string    `json:"purpose"`
+	Since   time.Time `json:"since"`
+}
+
+// maxNotes bounds what is kept of what a run said.
+const maxNotes = 50
+
+func state(r store.Run) State {
+	since := r.Created
+	switch {
+	case !r.Finished.IsZero():
+		since = r.Finished
+	case !r.Started.IsZero():
+		since = r.Started
+	}
+	return State{Run: r.ID, Project: r.Org + "/" + r.Name, Commit: "commit:" + r.Commit.String(), Asked: r.Asked, State: r.State, Message: r.Message,
+		Doing: []Doing{}, Notes: []string{}, Since: since}
+}
+
+// Hub keeps the newest state of each project's newest run and wakes who waits for
+// another. Watchers never slow a build: they read the state when they are ready for
+// it, and what came between is gone.
+type Hub struct {
+	mu     sync.Mutex // guards all
+	latest map[string]State
+	woken  map[string]chan struct{} // closed at the next change
+}
+
+func newHub() *Hub {
+	return &Hub{latest: map[string]State{}, woken: map[string]chan struct{}{}}
+}
+
+// Watch gives the newest state of a project's newest run since the server's start,
+// false if there is none, and a channel that is closed when there is another.
+func (h *Hub) Watch(project string) (State, bool, <-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w := h.woken[project]
+	if w == nil {
+		w = make(chan struct{})
+		h.woken[project] = w
+	}
+	s, ok := h.latest[project]
+	return s, ok, w
+}
+
+// put makes s the newest state.
+func (h *Hub) put(s State) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.latest[s.Project] = s
+	if w := h.woken[s.Project]; w != nil {
+		close(w)
+		delete(h.woken, s.Project)
+	}
+}
+
+// Progress takes down what a build tells. Its methods may be called from several
+// goroutines.
+type Progress struct {
+	hub   *Hub
+	now   func() time.Time
+	mu    sync.Mutex // guards state
+	state State
+}
+
+func (p *Progress) change(f func(s *State)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(&p.state)
+	p.hub.put(p.state)
+}
+
+// Stage begins a stage of the work.
+func (p *Progress) Stage(name string) {
+	p.change(func(s *State) { s.Stage, s.Done, s.Total, s.Since = name, 0, 0, p.now() })
+}
+
+// Step says how far a stage is; total 0 if that is not known.
+func (p *Progress) Step(done, total int, _ string) {
+	p.change(func(s *State) { s.Done, s.Total = done, total })
+}
+
+// Doing says what the workers do.
+func (p *Progress) Doing(d []Doing) {
+	p.change(func(s *State) { s.Doing = append([]Doing{}, d...) })
+}
+
+// Note says something that stays to be read.
+func (p *Progress) Note(text string) {
+	p.change(func(s *State) {
+		notes := append(append([]string{}, s.Notes...), text)
+		s.Notes = notes[max(0, len(notes)-maxNotes):]
+	})
+}

@@ -1,0 +1,312 @@
+// Package jobs runs builds in a server: a queue that outlives the process (River,
+// in the store's own database), one build at a time, and what those who watch are
+// told.
+//
+// What a run is and how it ended stands in the store's row of it. River is only how
+// it comes to be worked on: a job whose run has ended does nothing, so a job that
+// comes twice, or is lost and made again, does no harm. The package builds nothing
+// itself.
+package jobs
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver"
+	"github.com/riverqueue/river/riverdriver/riverdatabasesql"
+	"github.com/riverqueue/river/riverdriver/riversqlite"
+	"github.com/riverqueue/river/rivermigrate"
+
+	"hallmark/internal/fault"
+	"hallmark/internal/store"
+)
+
+// Rows is where runs are kept; internal/store is it.
+type Rows interface {
+	Run(ctx context.Context, id string) (store.Run, error)
+	OpenRuns(ctx context.Context) ([]store.Run, error)
+	SetRun(ctx context.Context, r store.Run) error
+}
+
+// Build builds the commit of a run and tells p how far it is. Errors of kind
+// fault.Unavailable are tried again; a Busy one as soon as possible and without
+// end; others are final.
+type Build func(ctx context.Context, r store.Run, p *Progress) error
+
+// Busy is an error of a build that could not begin since something else is at work;
+// what it wraps says what.
+type Busy struct{ Err error }
+
+// Error is error's.
+func (b Busy) Error() string { return b.Err.Error() }
+
+// Unwrap is for errors.Is.
+func (b Busy) Unwrap() error { return b.Err }
+
+// Config says how to run jobs.
+type Config struct {
+	DB       *sql.DB // the store's
+	Postgres bool    // else SQLite
+	Rows     Rows
+	Build    Build
+	Log      *slog.Logger
+	// Attempts is how often a build whose failure may pass is tried; 0: 4.
+	Attempts int
+	// Again is how long a busy run waits; 0: two seconds.
+	Again time.Duration
+	// Backoff is how long a run waits after its nth failure that may pass; nil: a
+	// minute, and each time three times as long.
+	Backoff func(n int) time.Duration
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
+}
+
+// Queue works on runs. Its methods may be called from several goroutines.
+type Queue struct {
+	cfg    Config
+	client *river.Client[*sql.Tx]
+	*Hub
+
+	mu      sync.Mutex // guards running
+	running map[string]context.CancelCauseFunc
+}
+
+// queueName is River's queue of the builds.
+const queueName = "builds"
+
+// args are what a job carries.
+type args struct {
+	Run string `json:"run"`
+}
+
+// Kind is River's.
+func (args) Kind() string { return "build" }
+
+var errCancelled = errors.New("it was cancelled")
+
+// Open brings River's tables up to date and makes the queue; Start begins to work.
+func Open(ctx context.Context, cfg Config) (*Queue, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Attempts == 0 {
+		cfg.Attempts = 4
+	}
+	if cfg.Again == 0 {
+		cfg.Again = 2 * time.Second
+	}
+	if cfg.Backoff == nil {
+		cfg.Backoff = func(n int) time.Duration {
+			d := time.Minute
+			for range n - 1 {
+				d *= 3
+			}
+			return d
+		}
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	var driver riverdriver.Driver[*sql.Tx] = riversqlite.New(cfg.DB)
+	if cfg.Postgres {
+		driver = riverdatabasesql.New(cfg.DB)
+	}
+	m, err := rivermigrate.New(driver, &rivermigrate.Config{Logger: quiet(cfg.Log)})
+	if err == nil {
+		_, err = m.Migrate(ctx, rivermigrate.DirectionUp, nil)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("bring the queue's tables up to date: %w", err)
+	}
+	q := &Queue{cfg: cfg, Hub: newHub(), running: map[string]context.CancelCauseFunc{}}
+	workers := river.NewWorkers()
+	if err := river.AddWorkerSafely(workers, &worker{q: q}); err != nil {
+		return nil, err
+	}
+	q.client, err = river.NewClient(driver, &river.Config{
+		Queues:            map[string]river.QueueConfig{queueName: {MaxWorkers: 1}},
+		Workers:           workers,
+		JobTimeout:        -1, // a build has its own deadlines
+		FetchPollInterval: 500 * time.Millisecond,
+		MaxAttempts:       cfg.Attempts,
+		Logger:            quiet(cfg.Log),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the queue: %w", err)
+	}
+	return q, nil
+}
+
+// quiet has River's own chatter left out.
+func quiet(l *slog.Logger) *slog.Logger { return slog.New(warnings{l.Handler()}) }
+
+type warnings struct{ slog.Handler }
+
+// Enabled is slog.Handler's.
+func (w warnings) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && w.Handler.Enabled(ctx, level)
+}
+
+// Start takes up what an earlier server left, and works until Stop.
+func (q *Queue) Start(ctx context.Context) error {
+	open, err := q.cfg.Rows.OpenRuns(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range open {
+		if r.State == store.RunRunning {
+			r.State, r.Message, r.Started = store.RunQueued, "The server ended while it ran; what was built is kept.", time.Time{}
+			if err := q.cfg.Rows.SetRun(ctx, r); err != nil {
+				return err
+			}
+		}
+		// Its job may be there still: whichever comes second finds nothing to do.
+		if _, err := q.client.Insert(ctx, args{r.ID}, q.opts()); err != nil {
+			return fmt.Errorf("queue run %s again: %w", r.ID, err)
+		}
+		q.put(state(r))
+	}
+	if err := q.client.Start(ctx); err != nil {
+		return fmt.Errorf("start the queue: %w", err)
+	}
+	return nil
+}
+
+func (q *Queue) opts() *river.InsertOpts { return &river.InsertOpts{Queue: queueName} }
+
+// Stop ends what runs, which goes on at the next Start, and waits until ctx ends.
+func (q *Queue) Stop(ctx context.Context) error { return q.client.StopAndCancel(ctx) }
+
+// Add queues a run's job in the transaction that stores the run.
+func (q *Queue) Add(id string) store.Also {
+	return func(ctx context.Context, tx *sql.Tx) error {
+		_, err := q.client.InsertTx(ctx, tx, args{id}, q.opts())
+		return err
+	}
+}
+
+// Cancel ends a run, or takes it out of the queue. One that has ended is
+// fault.Conflict.
+func (q *Queue) Cancel(ctx context.Context, id, who string) error {
+	q.mu.Lock()
+	cancel := q.running[id]
+	q.mu.Unlock()
+	if cancel != nil {
+		cancel(fmt.Errorf("%w by %s", errCancelled, who))
+		return nil
+	}
+	r, err := q.cfg.Rows.Run(ctx, id)
+	if err != nil {
+		return err
+	}
+	r.State, r.Message, r.Finished = store.RunCancelled, "Cancelled by "+who+".", q.cfg.Now()
+	if err := q.cfg.Rows.SetRun(ctx, r); err != nil {
+		return err
+	}
+	q.put(state(r))
+	return nil
+}
+
+type worker struct {
+	river.WorkerDefaults[args]
+	q *Queue
+}
+
+// NextRetry is river.Worker's.
+func (w *worker) NextRetry(job *river.Job[args]) time.Time {
+	return w.q.cfg.Now().Add(w.q.cfg.Backoff(job.Attempt))
+}
+
+// Work is river.Worker's.
+func (w *worker) Work(ctx context.Context, job *river.Job[args]) error {
+	q := w.q
+	r, err := q.cfg.Rows.Run(ctx, job.Args.Run)
+	if fault.Is(err, fault.NotFound) {
+		return river.JobCancel(err)
+	}
+	if err != nil || r.State.Done() {
+		return err
+	}
+	run, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if !q.begin(r.ID, cancel) {
+		return nil // another job of this run is at work
+	}
+	defer q.end(r.ID)
+	r.State, r.Message, r.Started = store.RunRunning, "", q.cfg.Now()
+	if err := q.cfg.Rows.SetRun(ctx, r); err != nil {
+		return err
+	}
+	q.put(state(r))
+	err = q.build(run, r)
+	cause := context.Cause(run)
+	// The row is written even if the server is about to stop.
+	ctx = context.WithoutCancel(ctx)
+	var busy Busy
+	switch {
+	case err == nil:
+		return q.finish(ctx, r, store.RunSucceeded, "", nil)
+	case errors.Is(cause, errCancelled):
+		return q.finish(ctx, r, store.RunCancelled, "Cancelled"+cause.Error()[len(errCancelled.Error()):]+".", river.JobCancel(err))
+	case cause != nil: // the server stops
+		return q.wait(ctx, r, "The server ended while it ran; what was built is kept.", river.JobSnooze(0))
+	case errors.As(err, &busy):
+		return q.wait(ctx, r, "Waits: "+busy.Error(), river.JobSnooze(q.cfg.Again))
+	case fault.Is(err, fault.Unavailable) && job.Attempt < job.MaxAttempts:
+		return q.wait(ctx, r, fmt.Sprintf("Attempt %d of %d failed and will be made again: %v", job.Attempt, job.MaxAttempts, err), err)
+	}
+	return q.finish(ctx, r, store.RunFailed, err.Error(), river.JobCancel(err))
+}
+
+// build runs the build; a panic in it ends the run, not the server.
+func (q *Queue) build(ctx context.Context, r store.Run) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			q.cfg.Log.Error("a build's code failed", "run", r.ID, "panic", fmt.Sprint(p))
+			err = fmt.Errorf("something went wrong in the server; it was written to its log")
+		}
+	}()
+	return q.cfg.Build(ctx, r, &Progress{hub: q.Hub, now: q.cfg.Now, state: state(r)})
+}
+
+func (q *Queue) begin(id string, cancel context.CancelCauseFunc) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.running[id] != nil {
+		return false
+	}
+	q.running[id] = cancel
+	return true
+}
+
+func (q *Queue) end(id string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.running, id)
+}
+
+// finish stores how a run ended; answer is what River hears.
+func (q *Queue) finish(ctx context.Context, r store.Run, s store.RunState, message string, answer error) error {
+	r.State, r.Message, r.Finished = s, message, q.cfg.Now()
+	if err := q.cfg.Rows.SetRun(ctx, r); err != nil && !fault.Is(err, fault.Conflict) {
+		return err
+	}
+	q.put(state(r))
+	return answer
+}
+
+// wait puts a run back into the queue; answer is what River hears.
+func (q *Queue) wait(ctx context.Context, r store.Run, message string, answer error) error {
+	r.State, r.Message, r.Started = store.RunQueued, message, time.Time{}
+	if err := q.cfg.Rows.SetRun(ctx, r); err != nil && !fault.Is(err, fault.Conflict) {
+		return err
+	}
+	q.put(state(r))
+	return answer
+}

@@ -1,0 +1,303 @@
+package jobs_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"hallmark/internal/fault"
+	"hallmark/internal/jobs"
+	"hallmark/internal/store"
+	"hallmark/internal/store/storetest"
+)
+
+// yard is a real database with one commit to build.
+type yard struct {
+	t     *testing.T
+	path  string
+	blobs *storetest.Blobs
+	rows  *store.Store
+	queue *jobs.Queue
+	by    store.By
+	n     int
+}
+
+func newYard(t *testing.T) *yard {
+	y := &yard{t: t, path: filepath.Join(t.TempDir(), "hallmark.db"), blobs: &storetest.Blobs{}, by: store.By{Actor: "ann", Via: "session", At: time.Now()}}
+	y.open()
+	if _, err := y.rows.CreateProject(t.Context(), "acme", "web", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	c := y.blobs.Add("commit")
+	if err := y.rows.AddCommit(t.Context(), store.Commit{ID: c, Org: "acme", Name: "web", Document: c, Created: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	return y
+}
+
+func (y *yard) open() {
+	y.t.Helper()
+	var err error
+	if y.rows, err = store.OpenWriter(y.t.Context(), y.path, y.blobs); err != nil {
+		y.t.Fatal(err)
+	}
+	y.t.Cleanup(func() { y.rows.Close() })
+}
+
+func (y *yard) start(build jobs.Build) {
+	y.t.Helper()
+	var err error
+	y.queue, err = jobs.Open(y.t.Context(), jobs.Config{DB: y.rows.DB(), Rows: y.rows, Build: build, Attempts: 3, Again: 50 * time.Millisecond,
+		Backoff: func(int) time.Duration { return 50 * time.Millisecond }})
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	if err := y.queue.Start(context.WithoutCancel(y.t.Context())); err != nil {
+		y.t.Fatal(err)
+	}
+	q := y.queue
+	y.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		_ = q.Stop(ctx)
+	})
+}
+
+func (y *yard) stop() {
+	y.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := y.queue.Stop(ctx); err != nil {
+		y.t.Fatalf("stop: %v", err)
+	}
+}
+
+func (y *yard) add() string {
+	y.t.Helper()
+	y.n++
+	id := fmt.Sprint("run", y.n)
+	if err := y.rows.AddRun(y.t.Context(), store.Run{ID: id, Org: "acme", Name: "web", Commit: y.blobs.Add("commit"), Asked: "ann", Created: time.Now()}, y.by, y.queue.Add(id)); err != nil {
+		y.t.Fatal(err)
+	}
+	return id
+}
+
+func (y *yard) await(id string, want store.RunState) store.Run {
+	y.t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		r, err := y.rows.Run(y.t.Context(), id)
+		if err != nil {
+			y.t.Fatal(err)
+		}
+		if r.State == want {
+			return r
+		}
+		if r.State.Done() || time.Now().After(end) {
+			y.t.Fatalf("run %s is %s (%s), want %s", id, r.State, r.Message, want)
+		}
+	}
+}
+
+func TestRunsInTurn(t *testing.T) {
+	y := newYard(t)
+	var mu sync.Mutex
+	var order []string
+	at := 0
+	y.start(func(_ context.Context, r store.Run, p *jobs.Progress) error {
+		mu.Lock()
+		at++
+		if at > 1 {
+			t.Error("two builds at a time")
+		}
+		order = append(order, r.ID)
+		mu.Unlock()
+		p.Stage("build")
+		p.Step(1, 2, "")
+		time.Sleep(30 * time.Millisecond)
+		mu.Lock()
+		at--
+		mu.Unlock()
+		return nil
+	})
+	ids := []string{y.add(), y.add(), y.add()}
+	for _, id := range ids {
+		r := y.await(id, store.RunSucceeded)
+		if r.Started.IsZero() || r.Finished.Before(r.Started) || r.Message != "" {
+			t.Errorf("run is %+v", r)
+		}
+	}
+	if !slices.Equal(order, ids) {
+		t.Errorf("built in the order %v", order)
+	}
+	if s, ok, _ := y.queue.Watch("acme/web"); !ok || s.State != store.RunSucceeded {
+		t.Errorf("watchers see %+v", s)
+	}
+}
+
+func TestWhatMayPassIsTriedAgain(t *testing.T) {
+	y := newYard(t)
+	var mu sync.Mutex
+	tries := map[string]int{}
+	y.start(func(_ context.Context, r store.Run, _ *jobs.Progress) error {
+		mu.Lock()
+		defer mu.Unlock()
+		tries[r.ID]++
+		n := tries[r.ID]
+		switch {
+		case r.ID == "run1" && n < 3:
+			return fault.New(fault.Unavailable, "the index does not answer")
+		case r.ID == "run2":
+			return fault.New(fault.Unavailable, "the index never answers")
+		case r.ID == "run3":
+			return fault.New(fault.Hostile, "the archive is a bomb")
+		case r.ID == "run4" && n < 6: // more often than there are attempts
+			return jobs.Busy{Err: errors.New("process 1 is at work")}
+		case r.ID == "run5":
+			panic("a fault of ours")
+		}
+		return nil
+	})
+	for range 5 {
+		y.add()
+	}
+	y.await("run1", store.RunSucceeded)
+	if r := y.await("run2", store.RunFailed); r.Message != "the index never answers" {
+		t.Errorf("run2 says %q", r.Message)
+	}
+	if r := y.await("run3", store.RunFailed); r.Message != "the archive is a bomb" {
+		t.Errorf("run3 says %q", r.Message)
+	}
+	y.await("run4", store.RunSucceeded)
+	y.await("run5", store.RunFailed)
+	mu.Lock()
+	defer mu.Unlock()
+	if tries["run1"] != 3 || tries["run2"] != 3 || tries["run3"] != 1 || tries["run4"] != 6 || tries["run5"] != 1 {
+		t.Errorf("tries: %v", tries)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	y := newYard(t)
+	begun := make(chan string, 10)
+	y.start(func(ctx context.Context, r store.Run, _ *jobs.Progress) error {
+		begun <- r.ID
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	first, second := y.add(), y.add()
+	if got := <-begun; got != first {
+		t.Fatalf("%s began", got)
+	}
+	if err := y.queue.Cancel(t.Context(), second, "bob"); err != nil {
+		t.Fatal(err)
+	}
+	if err := y.queue.Cancel(t.Context(), first, "bob"); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{first, second} {
+		if r := y.await(id, store.RunCancelled); r.Message != "Cancelled by bob." {
+			t.Errorf("run says %q", r.Message)
+		}
+		for !fault.Is(y.queue.Cancel(t.Context(), id, "bob"), fault.Conflict) {
+			time.Sleep(10 * time.Millisecond) // until its worker has left
+		}
+	}
+	if len(begun) > 0 {
+		t.Errorf("%s was begun although it was cancelled", <-begun)
+	}
+}
+
+// A server that ends, gently or not, loses no run: the next one goes on.
+func TestRestart(t *testing.T) {
+	y := newYard(t)
+	begun := make(chan string, 10)
+	y.start(func(ctx context.Context, r store.Run, _ *jobs.Progress) error {
+		begun <- r.ID
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	first, second := y.add(), y.add()
+	<-begun
+	y.stop()
+	for _, id := range []string{first, second} {
+		if r := y.await(id, store.RunQueued); !r.Finished.IsZero() {
+			t.Errorf("run is %+v", r)
+		}
+	}
+	// As kill -9 leaves it: the row says that it runs, and so does River's.
+	r, err := y.rows.Run(t.Context(), first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.State, r.Started = store.RunRunning, time.Now()
+	if err := y.rows.SetRun(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := y.rows.DB().Exec("UPDATE river_job SET state = 'running'"); err != nil {
+		t.Fatal(err)
+	}
+	if err := y.rows.Close(); err != nil {
+		t.Fatal(err)
+	}
+	y.open()
+	var mu sync.Mutex
+	built := map[string]int{}
+	y.start(func(_ context.Context, r store.Run, _ *jobs.Progress) error {
+		mu.Lock()
+		defer mu.Unlock()
+		built[r.ID]++
+		return nil
+	})
+	for _, id := range []string{first, second} {
+		y.await(id, store.RunSucceeded)
+	}
+	if found, err := y.rows.Check(t.Context()); err != nil || len(found) > 0 {
+		t.Errorf("check: %+v, %v", found, err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if built[first] != 1 || built[second] != 1 {
+		t.Errorf("built %v", built)
+	}
+}
+
+func TestWatch(t *testing.T) {
+	y := newYard(t)
+	go_ := make(chan struct{})
+	y.start(func(_ context.Context, _ store.Run, p *jobs.Progress) error {
+		<-go_
+		for i := range 1000 {
+			p.Step(i, 1000, "")
+			p.Note(fmt.Sprint("note ", i))
+		}
+		p.Doing([]jobs.Doing{{PURL: "pkg:pypi/six@1.17.0", Purpose: "first"}})
+		return nil
+	})
+	id := y.add()
+	y.await(id, store.RunRunning)
+	close(go_)
+	saw := 0
+	for {
+		s, ok, changed := y.queue.Watch("acme/web")
+		if ok && s.State.Done() {
+			break
+		}
+		if len(s.Notes) > 50 {
+			t.Fatalf("%d notes are kept", len(s.Notes))
+		}
+		saw++
+		select {
+		case <-changed:
+		case <-time.After(20 * time.Second):
+			t.Fatal("nothing more is told")
+		}
+	}
+	if saw == 0 {
+		t.Error("nothing was seen")
+	}
+}
