@@ -16,7 +16,7 @@ const (
 	DueMissing Why = "result-missing" // it succeeded, but its file is not stored any more
 	DueRetry   Why = "failed-before"  // it failed, and a retry was asked for
 	DueHost    Why = "host-failed"    // the last time the host could not make a sandbox
-	DueLimit   Why = "limit-raised"   // it ran out of time, and has more now
+	DueLimit   Why = "limit-raised"   // it ran out of time, memory, disk, processes or log, and has more now
 	DueSecond  Why = "never-rebuilt"  // it was built once and not compared yet
 	DueChanged Why = "first-changed"  // it was compared with another first build than the one that counts
 	DueNatives Why = "native-files"   // its source has native files, and it was not yet built with them in place
@@ -48,14 +48,23 @@ func lasting(f *record.Failure) bool {
 
 // again tells why what failed is run once more; empty: it is not. A failure is
 // remembered by its step's id, that of the clock too, which can cost an hour each
-// time; only one of the host says nothing about the step.
+// time; only one of the host says nothing about the step. One of a limit is
+// remembered with the limit that it ran into, and says nothing about a higher one.
 func (e *Engine) again(f *record.Failure, wall time.Duration) Why {
 	switch {
 	case f == nil || f.Class == record.FailSandbox:
 		return DueHost
-	case f.Class == record.FailTimeout && wall > 0 && e.Limits.Wall > wall+wall/4:
+	case f.Class == record.FailTimeout:
+		if wall > 0 && e.Limits.Wall > wall+wall/4 {
+			return DueLimit
+		}
+	// Records of the first version do not say their limit; that of the log was low.
+	case f.Class == record.FailLog && f.Limit == 0:
 		return DueLimit
-	case e.Retry:
+	case f.Limit > 0 && limitOf(f.Class, e.Limits) > f.Limit:
+		return DueLimit
+	}
+	if e.Retry {
 		return DueRetry
 	}
 	return ""

@@ -43,6 +43,54 @@ func TestFailuresAreRemembered(t *testing.T) {
 	}
 }
 
+// A failure that a limit caused is remembered with the limit: another limit of
+// another kind changes nothing, a higher one of its kind forgets it.
+func TestRaisedLimitForgetsItsFailures(t *testing.T) {
+	for c, raise := range map[record.FailureClass]func(*sandbox.Limits){
+		record.FailLog:       func(l *sandbox.Limits) { l.Log *= 2 },
+		record.FailMemory:    func(l *sandbox.Limits) { l.Memory *= 2 },
+		record.FailDisk:      func(l *sandbox.Limits) { l.Disk *= 2 },
+		record.FailProcesses: func(l *sandbox.Limits) { l.Processes *= 2 },
+	} {
+		w := newWorld(t)
+		w.e.Limits = sandbox.DefaultLimits()
+		s := w.step("a")
+		w.runner.does = func(_ sandbox.Spec, res *sandbox.Result) error { res.Limit = c; return nil }
+		w.all(w.e)
+		ran := func(change func(*sandbox.Limits)) bool {
+			w.runner.specs = nil
+			e := w.again()
+			if change != nil {
+				change(&e.Limits)
+			}
+			w.all(e)
+			return w.runner.runs() != ""
+		}
+		if f := First(w.records.builds[s.ID]).Failure; f == nil || f.Limit == 0 || f.Limit != limitOf(c, w.e.Limits) {
+			t.Errorf("%s: %+v", c, f)
+		}
+		if ran(nil) || ran(func(l *sandbox.Limits) { l.Output *= 2; l.Wall *= 2 }) {
+			t.Errorf("%s: run again under the same limit", c)
+		}
+		if !ran(raise) {
+			t.Errorf("%s: not run again under a higher limit", c)
+		}
+		if ran(raise) || ran(nil) {
+			t.Errorf("%s: run once more under the limit that it failed under", c)
+		}
+		// What an earlier version recorded says no limit.
+		builds := w.records.builds[s.ID]
+		for i := range builds {
+			f := *builds[i].Failure
+			f.Limit = 0
+			builds[i].Failure = &f
+		}
+		if ran(nil) != (c == record.FailLog) {
+			t.Errorf("%s: what was recorded without its limit", c)
+		}
+	}
+}
+
 func TestRetryRunsAFailingStepOnce(t *testing.T) {
 	w := newWorld(t)
 	tool, lib, _, _ := w.chain()

@@ -15,6 +15,14 @@ import (
 // What the sandbox saw from outside comes before what the build says of itself.
 // tuned is the option for this very processor that was seen anywhere in the log.
 func (e *Engine) judge(res *sandbox.Result, log, tuned []byte) *record.Failure {
+	f := e.judged(res, log, tuned)
+	if f != nil {
+		f.Limit = limitOf(f.Class, e.Limits)
+	}
+	return f
+}
+
+func (e *Engine) judged(res *sandbox.Result, log, tuned []byte) *record.Failure {
 	lines := func() []string { return e.Language.Diagnose(log, res.Exit).Log }
 	if len(res.Network) > 0 {
 		return reached(res.Network, log, e.Language.Diagnose(log, res.Exit))
@@ -112,6 +120,24 @@ func wanted(log []byte, as []record.Attempt) string {
 // native is a compiler's option, as logs show it, that makes the result depend on
 // the builder's processor.
 var native = regexp.MustCompile(`(?m)(?:^|[\s'"])-m(?:arch|tune|cpu)=native\b`)
+
+// limitOf gives the limit that a class of failures is about, in its own unit; 0 if
+// there is none.
+func limitOf(c record.FailureClass, l sandbox.Limits) int64 {
+	switch c {
+	case record.FailTimeout:
+		return int64(l.Wall)
+	case record.FailMemory:
+		return l.Memory
+	case record.FailProcesses:
+		return int64(l.Processes)
+	case record.FailDisk:
+		return l.Disk
+	case record.FailLog:
+		return l.Log
+	}
+	return 0
+}
 
 func limitMessage(c record.FailureClass, l sandbox.Limits) string {
 	switch c {

@@ -73,6 +73,7 @@ type Failure struct {
 	Missing string       `json:"missing,omitempty"` // the tool, header or library by name
 	Log     []string     `json:"log,omitempty"`     // the lines of the log that matter, at most 20
 	Advice  string       `json:"advice,omitempty"`  // what to do next
+	Limit   int64        `json:"limit,omitempty"`   // what it ran into, for the classes of limits: bytes, processes, or nanoseconds; 0: not known
 }
 
 // Attempt is one thing a build reached for on the network.
