@@ -48,33 +48,33 @@ func pureCgroup2(m map[string]string) bool {
 	return m[""] != "" && m["memory"] == ""
 }
 
-// cgroupsUsable tells whether we may make control groups with the controllers
-// that limits need, and if not, why.
-func cgroupsUsable(m map[string]string, id string) (bool, string) {
+// cgroupsUsable says why we may not make control groups with the controllers that
+// limits need; "" if we may.
+func cgroupsUsable(m map[string]string) string {
 	dirs := []string{m["memory"], m["pids"]}
 	if pureCgroup2(m) {
 		dirs = []string{m[""]}
 		b, err := os.ReadFile(filepath.Join(m[""], "cgroup.controllers"))
 		if err != nil {
-			return false, "the controllers of the control groups cannot be read"
+			return "the controllers of the control groups cannot be read"
 		}
 		if f := strings.Fields(string(b)); !slices.Contains(f, "memory") || !slices.Contains(f, "pids") {
-			return false, "the control groups lack the memory or the pids controller"
+			return "the control groups lack the memory or the pids controller"
 		}
 	}
 	for _, d := range dirs {
 		if d == "" {
-			return false, "this host has no control groups for memory and processes"
+			return "this host has no control groups for memory and processes"
 		}
 		parent := filepath.Join(d, cgroupParent)
 		if err := os.Mkdir(parent, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-			return false, "control groups cannot be made here without more rights"
+			return "control groups cannot be made here without more rights"
 		}
 		if unix.Access(parent, unix.W_OK) != nil {
-			return false, "control groups cannot be made here without more rights"
+			return "control groups cannot be made here without more rights"
 		}
 	}
-	return true, ""
+	return ""
 }
 
 // removeCgroups removes a sandbox's control groups, if there are any.

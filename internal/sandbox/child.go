@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,19 +24,20 @@ import (
 )
 
 // startScript is the sandbox's first process. It reports, waits to be measured
-// and let go, shows what its environment looks like, and runs the command. It
-// reaps what is left to it, and all is over when it ends. The probe's programs are
-// the seed's, by path: the build's own PATH begins with what packages brought.
+// and let go, shows what of its environment cannot be read from outside, and runs
+// the command. It reaps what is left to it, and all is over when it ends. The
+// probe's programs are the seed's, by path: the build's own PATH begins with what
+// packages brought.
 const startScript = `echo hallmark-ready
-read -r go pids || exit 125
+read -r go pids ask || exit 125
 exec </dev/null
 while [ "${pids:-0}" -gt 0 ]; do (:); pids=$((pids-1)); done
-echo "kernel-release $(/usr/bin/uname -r)"
-echo "wall-clock $(/usr/bin/date +%s)"
+case $ask in *kernel*) echo "kernel-release $(/usr/bin/uname -r)";; esac
+case $ask in *clock*) echo "wall-clock $(/usr/bin/date +%s)";; esac
 read -r up idle </proc/uptime && echo "uptime $up"
 echo "process-ids $(read -r pid rest </proc/self/stat && echo "$pid")"
 echo hallmark-go
-unset go pids up idle
+unset go pids ask up idle
 "$@"`
 
 const (
@@ -58,9 +60,18 @@ func Child() bool {
 			unix.CloseOnExec(fd)
 		}
 	}
-	var j job
+	// It lives for one run: what it allocates is gone with it.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(supervisorMemory)
 	in := os.NewFile(3, "job")
 	words := json.NewDecoder(in)
+	var ahead task
+	var j job
+	if err := words.Decode(&ahead); err != nil {
+		fmt.Fprintln(os.Stderr, "read what to prepare:", err)
+		os.Exit(1)
+	}
+	ground, cause := prepare(ahead)
 	if err := words.Decode(&j); err != nil {
 		fmt.Fprintln(os.Stderr, "read the job:", err)
 		os.Exit(1)
@@ -74,7 +85,11 @@ func Child() bool {
 		os.Exit(1)
 	}()
 	var rep reply
-	if res, err := supervisor(j, sizes); err != nil {
+	res, err := (*Result)(nil), cause
+	if err == nil {
+		res, err = supervisor(ground, j, sizes)
+	}
+	if err != nil {
 		rep.Error, rep.Kind = err.Error(), fault.Unsupported
 		var f *fault.Error
 		if errors.As(err, &f) {
@@ -82,9 +97,8 @@ func Child() bool {
 		} else if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
 			rep.Advice = adviseHost("", j.Rootless)
 		}
-	} else {
-		rep.Result = res
 	}
+	rep.Result = res
 	doc, err := json.Marshal(rep)
 	if err != nil || answer(4, doc) != nil {
 		os.Exit(1)
@@ -96,18 +110,8 @@ func Child() bool {
 // supervisor makes the sandbox, runs the command and collects what came of it.
 // It is the first process of a process namespace and in a mount namespace of
 // its own, so it cleans up nothing.
-func supervisor(j job, sizes <-chan TerminalSize) (*Result, error) {
-	spec := &j.Spec
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return nil, fmt.Errorf("make mounts private: %w", err)
-	}
-	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return nil, fmt.Errorf("mount /proc for the supervisor: %w", err)
-	}
-	ids, err := chooseIDs(j.ID)
-	if err != nil {
-		return nil, fault.Advise(fault.Unsupported, adviseHost("subuid", j.Rootless), "%w", err)
-	}
+func supervisor(g *ground, j job, sizes <-chan TerminalSize) (*Result, error) {
+	spec, dir, ids := &j.Spec, g.dir, g.ids
 	layers, err := openLayers(spec.Layers)
 	if err != nil {
 		return nil, fault.New(fault.Usage, "%w", err)
@@ -124,23 +128,16 @@ func supervisor(j job, sizes <-chan TerminalSize) (*Result, error) {
 			return nil, fault.New(fault.Usage, "open the output folder: %w", err)
 		}
 	}
-	dir, err := workFolder(realPath(j.Runtime))
-	if err != nil {
-		return nil, err
-	}
 	if err := prepareFolders(dir, spec.Limits, [2]int{int(ids.UID) + buildUID, int(ids.GID) + buildGID}); err != nil {
 		return nil, err
 	}
-	if err := attachLayers(layers, dir+"/l", ids); err != nil {
-		return nil, err
-	}
-	if err := ownDevices(dir); err != nil {
+	if err := attachLayers(layers, dir+"/l", ids, g.userns); err != nil {
 		return nil, err
 	}
 	if err := mountOverlay(dir, len(layers), j.Rootless); err != nil {
 		return nil, err
 	}
-	e := &execution{job: j, dir: dir, ids: ids, layers: layers, output: output, own: isGVisor(j.Version), notVaried: map[string]string{}}
+	e := &execution{job: j, ground: g, layers: layers, output: output, own: isGVisor(j.Version), notVaried: map[string]string{}}
 	e.vary()
 	root, err := os.OpenRoot(dir + "/root")
 	if err != nil {
@@ -172,9 +169,8 @@ func supervisor(j job, sizes <-chan TerminalSize) (*Result, error) {
 
 // execution is one sandbox on its way.
 type execution struct {
-	job       job
-	dir       string
-	ids       idMap
+	job job
+	*ground
 	layers    []layer
 	output    *os.Root
 	cpus      unix.CPUSet
@@ -275,8 +271,7 @@ func enterTimeNamespace(offset time.Duration) error {
 // run starts the runtime, measures, lets go and waits.
 func (e *execution) run() (*Result, error) {
 	lim := e.job.Spec.Limits
-	groups := cgroupMounts()
-	usable, noGroup := cgroupsUsable(groups, e.job.ID)
+	groups, usable, noGroup := e.groups, e.noGroup == "", e.noGroup
 	spec := bundle(e.job, e.dir, e.ids, e.cpus.Count(), usable, pureCgroup2(groups), e.preload)
 	if e.own && usable {
 		if err := e.gvisorGroups(groups, spec); err != nil {
@@ -333,12 +328,13 @@ func (e *execution) run() (*Result, error) {
 	if err := <-watched; err != nil {
 		return nil, err
 	}
-	start := "go\n"
+	count := 0
 	if v := e.job.Spec.Vary; v != nil && v.PIDs > 0 && (e.own || e.movePIDs(v.PIDs) != nil) {
 		// Where the kernel's counter cannot be set, it is made to count.
-		start = fmt.Sprintf("go %d\n", min(v.PIDs, e.mayCount()))
+		count = min(v.PIDs, e.mayCount())
 	}
 	measureAxes(res.Measured, e.pid, e.dir+"/root", e.job.Spec.Trees)
+	start := fmt.Sprintf("go %d %s\n", count, strings.Join(e.measureKernel(res.Measured), ","))
 	begin := time.Now()
 	timer.Reset(lim.Wall)
 	if _, err := inW.Write([]byte(start)); err != nil {

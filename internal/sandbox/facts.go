@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -224,17 +225,27 @@ func (s scene) measureMounts(entries []mountEntry, add adder) {
 	add("mounts", "those of the profile", got, "")
 
 	var open []string
+	theirs, err := os.Open(s.proc("root/proc"))
+	if err != nil {
+		open = append(open, "/proc cannot be read")
+	}
+	defer theirs.Close()
+	has := func(p string) bool { // whether this kernel has it
+		var st unix.Stat_t
+		err := unix.Fstatat(int(theirs.Fd()), strings.TrimPrefix(p, "/proc/"), &st, unix.AT_SYMLINK_NOFOLLOW)
+		return !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR)
+	}
 	for _, p := range maskedPaths {
 		e, mounted := at[p]
-		if _, err := os.Lstat(s.proc("root" + p)); err != nil {
-			continue // this kernel does not have it
+		if !has(p) {
+			continue
 		}
 		if !mounted || !isMask(e) {
 			open = append(open, p)
 		}
 	}
 	for _, p := range readonlyPaths {
-		if _, err := os.Lstat(s.proc("root" + p)); err == nil && !at[p].RO {
+		if has(p) && !at[p].RO {
 			open = append(open, p)
 		}
 	}
@@ -436,6 +447,29 @@ func measureAxes(m record.Measured, pid int, root string, trees []Tree) {
 	if err := rawOrder(filepath.Join(root, trees[0].To), ".", h.Write, 0); err == nil {
 		m[record.AxisDirectory] = string(digest.FromHash(h))
 	}
+}
+
+// measureKernel reads from outside what the kernel answers to every process of the
+// sandbox, and gives what has to be asked inside: all of it under a kernel of its
+// own, and a clock that a library moves.
+func (e *execution) measureKernel(m record.Measured) (ask []string) {
+	// Which release a process is shown hangs on its personality alone, and it has
+	// that of this thread.
+	theirs, err := os.ReadFile(fmt.Sprintf("/proc/%d/personality", e.pid))
+	ours, _, errno := unix.RawSyscall(unix.SYS_PERSONALITY, noUname, 0, 0)
+	var u unix.Utsname
+	if n, err2 := strconv.ParseUint(strings.TrimSpace(string(theirs)), 16, 64); e.own || err != nil || err2 != nil || errno != 0 || n != uint64(ours) || unix.Uname(&u) != nil {
+		ask = append(ask, "kernel")
+	} else {
+		m[record.AxisKernel] = printable(unix.ByteSliceToString(u.Release[:]))
+	}
+	preloads := func(v string) bool { return strings.HasPrefix(v, "LD_") }
+	if e.own || slices.ContainsFunc(e.preload, preloads) || slices.ContainsFunc(e.job.Spec.Env, preloads) {
+		ask = append(ask, "clock")
+	} else {
+		m[record.AxisClock] = time.Now().UTC().Format(time.RFC3339)
+	}
+	return ask
 }
 
 // rawOrder writes the names below a folder in the order in which the file

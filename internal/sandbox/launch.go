@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +19,7 @@ import (
 
 // supervisorProcess is a supervisor that waits for its job, or works on it.
 type supervisorProcess struct {
+	ahead  task // what it was told at its start
 	cmd    *exec.Cmd
 	jobW   *os.File      // its job; closing it ends it
 	answer *net.UnixConn // where its answer comes
@@ -27,9 +30,9 @@ type supervisorProcess struct {
 }
 
 // launch starts a supervisor: this program anew, in mount and process namespaces
-// of its own, for an ordinary user in a user namespace too. It closes stdin, which
-// may be nil.
-func launch(rootless bool, stdin *os.File) (*supervisorProcess, error) {
+// of its own, for an ordinary user in a user namespace too. It prepares what it can
+// before its job is known. launch closes stdin, which may be nil.
+func launch(ahead task, stdin *os.File) (*supervisorProcess, error) {
 	var files []*os.File
 	closeAll := func() {
 		for _, f := range files {
@@ -40,7 +43,7 @@ func launch(rootless bool, stdin *os.File) (*supervisorProcess, error) {
 	if stdin != nil {
 		defer stdin.Close()
 	}
-	p := &supervisorProcess{out: &relay{}, ended: make(chan struct{})}
+	p := &supervisorProcess{ahead: ahead, out: &relay{}, ended: make(chan struct{})}
 	jobR, jobW, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -62,7 +65,7 @@ func launch(rootless bool, stdin *os.File) (*supervisorProcess, error) {
 		return fail(err)
 	}
 	attr := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if rootless {
+	if ahead.Rootless {
 		// newuidmap and newgidmap, which unshare calls, give the subordinate ids.
 		self, err := os.Open("/proc/self/exe")
 		if err != nil {
@@ -101,6 +104,14 @@ func launch(rootless bool, stdin *os.File) (*supervisorProcess, error) {
 	if err := <-started; err != nil {
 		return fail(err)
 	}
+	doc, err := json.Marshal(ahead)
+	if err == nil {
+		_, err = jobW.Write(doc) // short, so that the pipe holds it
+	}
+	if err != nil {
+		p.dismiss()
+		return nil, err
+	}
 	return p, nil
 }
 
@@ -129,9 +140,10 @@ func unixConn(fd int) (*net.UnixConn, error) {
 // maxAnswer bounds an answer.
 const maxAnswer = 64 << 20
 
-// read gives the supervisor's answer, all that it says until its end. Descriptors
+// read gives the supervisor's answer, which begins with its length. Descriptors
 // that come along are those that the kernel takes long to close: that is done
-// here, where nobody waits for it.
+// here, where nobody waits for it, and after the supervisor's end, which would
+// otherwise wait for it.
 func (p *supervisorProcess) read() ([]byte, error) {
 	var answer []byte
 	buf, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4*maxHandedOver))
@@ -141,21 +153,31 @@ func (p *supervisorProcess) read() ([]byte, error) {
 			for i := range msgs {
 				fds, _ := unix.ParseUnixRights(&msgs[i])
 				for _, fd := range fds {
-					go unix.Close(fd)
+					go func() { <-p.ended; unix.Close(fd) }()
 				}
 			}
 		}
-		if answer = append(answer, buf[:n]...); len(answer) > maxAnswer {
-			return nil, errors.New("the supervisor's answer is too long")
+		answer = append(answer, buf[:n]...)
+		if len(answer) >= answerHead {
+			size := uint64(binary.BigEndian.Uint32(answer))
+			if size > maxAnswer {
+				return nil, errors.New("the supervisor's answer is too long")
+			}
+			if uint64(len(answer)) >= answerHead+size {
+				return answer[answerHead : answerHead+size], nil
+			}
 		}
 		switch {
-		case errors.Is(err, io.EOF) || err == nil && n == 0:
-			return answer, nil
 		case err != nil:
 			return nil, err
+		case n == 0:
+			return nil, io.ErrUnexpectedEOF
 		}
 	}
 }
+
+// answerHead is the length of an answer's length, in bytes.
+const answerHead = 4
 
 // maxHandedOver is how many descriptors a supervisor hands over at most.
 const maxHandedOver = 4
@@ -174,6 +196,7 @@ func answer(fd int, doc []byte) error {
 	if n := len(handOver); n > 0 && n <= maxHandedOver {
 		rights = unix.UnixRights(handOver...)
 	}
+	doc = append(binary.BigEndian.AppendUint32(nil, uint32(len(doc))), doc...)
 	n, _, err := c.WriteMsgUnix(doc, rights, nil)
 	for err == nil && n < len(doc) {
 		var more int
@@ -184,17 +207,34 @@ func answer(fd int, doc []byte) error {
 }
 
 // A Runner that runs one sandbox after another has the next supervisor started
-// while one works: starting a program of this size takes longer than making a
-// sandbox. It has been told nothing, and is ended if it is not wanted soon.
+// while one works: starting a program of this size, and what a supervisor prepares,
+// take longer than making the rest of a sandbox. It has been told nothing of a job,
+// and is ended if it is not wanted soon after the last run.
 const spareTime = 10 * time.Second
 
 // spare is the supervisor that waits.
 type spare struct {
 	mu      sync.Mutex
 	runs    int                // guarded by mu: how many sandboxes were asked for
+	active  int                // guarded by mu: how many are at work
 	waiting *supervisorProcess // guarded by mu
 	timer   *time.Timer        // guarded by mu: ends waiting
 	busy    bool               // guarded by mu: one is being started
+}
+
+// working counts the sandboxes at work.
+func (s *spare) working(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.active += n
+	if s.waiting != nil {
+		s.timer.Reset(spareTime)
+	}
+}
+
+// ahead is what a supervisor can be told before there is a job for it.
+func (r *Runner) ahead(rootless bool) task {
+	return task{ID: newID(), Runtime: r.runtime, Rootless: rootless}
 }
 
 // takeSupervisor gives the supervisor that waits, or a new one.
@@ -215,7 +255,7 @@ func (r *Runner) takeSupervisor(rootless bool) (*supervisorProcess, error) {
 			return p, nil
 		}
 	}
-	return launch(rootless, nil)
+	return launch(r.ahead(rootless), nil)
 }
 
 // readySupervisor starts the supervisor of the next run, if there were several.
@@ -227,7 +267,7 @@ func (r *Runner) readySupervisor(rootless bool) {
 	}
 	r.spare.busy = true
 	r.spare.mu.Unlock()
-	p, err := launch(rootless, nil)
+	p, err := launch(r.ahead(rootless), nil)
 	r.spare.mu.Lock()
 	defer r.spare.mu.Unlock()
 	r.spare.busy = false
@@ -238,7 +278,11 @@ func (r *Runner) readySupervisor(rootless bool) {
 	r.spare.timer = time.AfterFunc(spareTime, func() {
 		r.spare.mu.Lock()
 		defer r.spare.mu.Unlock()
-		if r.spare.waiting == p {
+		switch {
+		case r.spare.waiting != p:
+		case r.spare.active > 0:
+			r.spare.timer.Reset(spareTime)
+		default:
 			r.spare.waiting = nil
 			p.dismiss()
 		}

@@ -99,7 +99,7 @@ func bareRunc(r *Runner, spec Spec) (run func() error, end func(), err error) {
 	if err := validate(&spec); err != nil {
 		return nil, nil, err
 	}
-	j := job{ID: newID(), Runtime: r.runtime, Version: r.Runtime(), Program: r.Program(), Spec: spec}
+	j := job{task: task{ID: newID(), Runtime: r.runtime}, Version: r.Runtime(), Program: r.Program(), Spec: spec}
 	calls, errs, ready := make(chan bool), make(chan error), make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with its namespace
@@ -148,7 +148,7 @@ func bareBundle(j job) (string, error) {
 	if err := prepareFolders(dir, j.Spec.Limits, [2]int{int(ids.UID) + buildUID, int(ids.GID) + buildGID}); err != nil {
 		return "", err
 	}
-	if err := attachLayers(layers, dir+"/l", ids); err != nil {
+	if err := attachLayers(layers, dir+"/l", ids, ownerNamespaces{}); err != nil {
 		return "", err
 	}
 	if err := mountOverlay(dir, len(layers), false); err != nil {
@@ -172,7 +172,7 @@ func bareBundle(j job) (string, error) {
 		}
 	}
 	groups := cgroupMounts()
-	usable, _ := cgroupsUsable(groups, j.ID)
+	usable := cgroupsUsable(groups) == ""
 	spec := bundle(j, dir, ids, cpus, usable, pureCgroup2(groups), nil)
 	spec.Process.Args = j.Spec.Args
 	doc, err := json.Marshal(spec)

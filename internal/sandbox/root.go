@@ -157,15 +157,8 @@ func openLayers(paths []string) ([]layer, error) {
 // attachLayers mounts each layer read-only at dir/0, dir/1 … Where the kernel
 // can (idmapped mounts), the owner of the layer's root folder is shown as the
 // sandbox's user 0.
-func attachLayers(layers []layer, dir string, ids idMap) error {
-	userns := map[[2]uint32]int{}
-	defer func() {
-		for _, fd := range userns {
-			if fd >= 0 {
-				unix.Close(fd)
-			}
-		}
-	}()
+func attachLayers(layers []layer, dir string, ids idMap, userns ownerNamespaces) error {
+	defer userns.close()
 	for i, l := range layers {
 		at := dir + "/" + strconv.Itoa(i)
 		if err := os.Mkdir(at, 0o755); err != nil {
@@ -178,7 +171,7 @@ func attachLayers(layers []layer, dir string, ids idMap) error {
 	return nil
 }
 
-func attachLayer(l layer, at string, ids idMap, userns map[[2]uint32]int) error {
+func attachLayer(l layer, at string, ids idMap, userns ownerNamespaces) error {
 	tree, err := unix.OpenTree(l.fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	if errors.Is(err, unix.EINVAL) {
 		// An ordinary user may not look below what is mounted inside a folder, so
@@ -190,15 +183,7 @@ func attachLayer(l layer, at string, ids idMap, userns map[[2]uint32]int) error 
 	}
 	defer unix.Close(tree)
 	if l.uid != ids.UID || l.gid != ids.GID {
-		key := [2]uint32{l.uid, l.gid}
-		fd, ok := userns[key]
-		if !ok {
-			if fd, err = mappingNamespace(l.uid, l.gid, ids); err != nil {
-				fd = -1
-			}
-			userns[key] = fd
-		}
-		if fd >= 0 {
+		if fd := userns.get(l.uid, l.gid, ids); fd >= 0 {
 			// A kernel or file system that cannot do it shows the layer's files
 			// as nobody's, which is as read-only.
 			_ = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(fd)})
@@ -209,6 +194,31 @@ func attachLayer(l layer, at string, ids idMap, userns map[[2]uint32]int) error 
 		return err
 	}
 	return unix.MoveMount(tree, "", -1, at, unix.MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+// ownerNamespaces are user namespaces, as descriptors, by the owner that they map
+// to a sandbox's user 0; -1 where there can be none.
+type ownerNamespaces map[[2]uint32]int
+
+func (n ownerNamespaces) get(uid, gid uint32, ids idMap) int {
+	key := [2]uint32{uid, gid}
+	fd, ok := n[key]
+	if !ok {
+		var err error
+		if fd, err = mappingNamespace(uid, gid, ids); err != nil {
+			fd = -1
+		}
+		n[key] = fd
+	}
+	return fd
+}
+
+func (n ownerNamespaces) close() {
+	for _, fd := range n {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
 }
 
 // mappingNamespace makes a user namespace that maps one owner on disk to the
@@ -373,17 +383,18 @@ func makeDir(root *os.Root, name string, mode fs.FileMode, owner, parent [2]int)
 
 func putFile(root *os.Root, f File, owner [2]int) error {
 	name := f.Path[1:]
-	if up := path.Dir(name); up != "." {
-		if _, err := root.Stat(up); errors.Is(err, fs.ErrNotExist) {
-			if err := makeDir(root, up, 0o755, owner, owner); err != nil {
-				return fmt.Errorf("lay %s into the root: %w", f.Path, err)
-			}
+	create := func() (*os.File, error) { return root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) }
+	w, err := create()
+	switch {
+	case errors.Is(err, fs.ErrExist): // a layer has it
+		if err = root.Remove(name); err == nil {
+			w, err = create()
+		}
+	case errors.Is(err, fs.ErrNotExist):
+		if err = makeDir(root, path.Dir(name), 0o755, owner, owner); err == nil {
+			w, err = create()
 		}
 	}
-	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("lay %s into the root: %w", f.Path, err)
-	}
-	w, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("lay %s into the root: %w", f.Path, err)
 	}

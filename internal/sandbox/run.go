@@ -25,17 +25,23 @@ const childArg = "__hallmark-sandbox-supervisor-1"
 // runtimeEnv is all that the runtime and the supervisor see of an environment.
 var runtimeEnv = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 
-// job is what the supervisor is told, as JSON on its descriptor 3. The pipe
-// stays open for as long as the control process wants the run.
-type job struct {
+// task is what the supervisor is told first, before there need be a job for it, as
+// JSON on its descriptor 3: what it can prepare by.
+type task struct {
 	ID       string
-	Runtime  string
-	Version  string        // name and version of the runtime
-	Program  digest.Digest // of the runtime's file
-	Profile  digest.Digest // of the sandbox profile, reckoned once by the control process
+	Runtime  string // absolute path
 	Rootless bool
-	Spec     Spec
-	Shell    *shellJob `json:",omitempty"` // a shell in place of the command
+}
+
+// job is what the supervisor is told then. The pipe stays open for as long as the
+// control process wants the run.
+type job struct {
+	task
+	Version string        // name and version of the runtime
+	Program digest.Digest // of the runtime's file
+	Profile digest.Digest // of the sandbox profile, reckoned once by the control process
+	Spec    Spec
+	Shell   *shellJob `json:",omitempty"` // a shell in place of the command
 }
 
 // reply is what the supervisor answers, as JSON on its descriptor 4.
@@ -65,23 +71,35 @@ func (r *Runner) Run(ctx context.Context, spec Spec) (*Result, error) {
 	if log == nil {
 		log = io.Discard
 	}
-	j := job{ID: newID(), Runtime: r.runtime, Version: r.Runtime(), Program: r.Program(), Profile: r.profile(), Rootless: os.Geteuid() != 0, Spec: spec}
+	j := job{Version: r.Runtime(), Program: r.Program(), Profile: r.profile(), task: task{Rootless: os.Geteuid() != 0}, Spec: spec}
 	return r.supervised(ctx, j, log, nil)
 }
 
 // supervised runs a job under a supervisor of its own.
 func (r *Runner) supervised(ctx context.Context, j job, log io.Writer, sh *Shell) (*Result, error) {
 	name := j.Spec.Name
+	r.spare.working(1)
+	defer r.spare.working(-1)
+	var p *supervisorProcess
+	var err error
+	if sh != nil {
+		p, err = sh.launch(r.ahead(j.Rootless))
+	} else {
+		p, err = r.takeSupervisor(j.Rootless)
+	}
+	if err != nil {
+		return nil, err
+	}
+	j.task = p.ahead
 	if r.stateDir != "" {
 		release, err := holdState(r.stateDir, j.ID)
 		if err != nil {
+			p.dismiss()
 			return nil, err
 		}
 		defer release()
 	}
-	defer removeCgroups(j.ID)
-
-	rep, stderr, err := r.supervise(ctx, j, log, sh)
+	rep, stderr, err := r.supervise(ctx, p, j, log, sh)
 	switch {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("sandbox %q: %w", name, context.Cause(ctx))
@@ -95,23 +113,14 @@ func (r *Runner) supervised(ctx context.Context, j job, log io.Writer, sh *Shell
 	return nil, fault.Advise(fault.Unsupported, advice, "sandbox %q: the supervisor did not answer (%v): %s", name, err, said)
 }
 
-// supervise gives a job to a supervisor and waits for its answer and its end.
-func (r *Runner) supervise(ctx context.Context, j job, log io.Writer, sh *Shell) (*reply, string, error) {
+// supervise gives a job to a supervisor and waits for its answer and its end, and
+// for that of the control groups.
+func (r *Runner) supervise(ctx context.Context, p *supervisorProcess, j job, log io.Writer, sh *Shell) (*reply, string, error) {
+	defer p.dismiss()
 	doc, err := json.Marshal(j)
 	if err != nil {
 		return nil, "", err
 	}
-	var p *supervisorProcess
-	if sh != nil {
-		p, err = sh.launch(j.Rootless)
-	} else {
-		p, err = r.takeSupervisor(j.Rootless)
-	}
-	if err != nil {
-		return nil, "", err
-	}
-	defer p.answer.Close()
-	defer p.jobW.Close()
 	p.out.set(log)
 
 	done := make(chan struct{})
@@ -132,15 +141,23 @@ func (r *Runner) supervise(ctx context.Context, j job, log io.Writer, sh *Shell)
 	if sh == nil {
 		go r.readySupervisor(j.Rootless)
 	}
-	var rep *reply
+	// It answers when every process of the sandbox is gone, and takes some
+	// milliseconds to end itself: the kernel undoes its mounts.
 	answer, rerr := p.read()
-	if rerr == nil && len(answer) > 0 {
+	if rerr == nil {
+		removeCgroups(j.ID)
+	}
+	var rep *reply
+	if rerr == nil {
 		rep = new(reply)
 		if err := json.Unmarshal(answer, rep); err != nil {
 			rep = nil
 		}
 	}
 	<-p.ended
+	if rep == nil || rep.Result == nil { // something may have lived on until now
+		removeCgroups(j.ID)
+	}
 	return rep, p.stderr.String(), p.err
 }
 

@@ -402,6 +402,10 @@ stat -c '%a %Y %u' /build/src/a /build/src/sub/d; readlink /build/src/link; echo
 		t.Errorf("the clock moved by %v", d)
 	}
 	for i, log := range []string{log1, log2} {
+		// Read from outside, shown inside.
+		if release := []*Result{first, second}[i].Measured[record.AxisKernel]; !strings.Contains(log, "\n"+release+"\n") {
+			t.Errorf("run %d: release %q", i+1, release)
+		}
 		if !strings.Contains(log, "True\n") || !strings.Contains(log, "755 1580702706 1000\n640 1580702706 1000\na\n") {
 			t.Errorf("run %d:\n%s", i+1, log)
 		}

@@ -75,7 +75,7 @@ func (r *Runner) Shell(ctx context.Context, spec Spec, sh Shell) (*ShellResult, 
 	if err := validate(&spec); err != nil {
 		return nil, fault.New(fault.Usage, "sandbox %q: %w", spec.Name, err)
 	}
-	j := job{ID: newID(), Runtime: r.runtime, Version: r.Runtime(), Rootless: os.Geteuid() != 0, Spec: spec,
+	j := job{task: task{Rootless: os.Geteuid() != 0}, Version: r.Runtime(), Spec: spec,
 		Shell: &shellJob{Terminal: sh.Terminal, Size: sh.Size, Type: sh.Type}}
 	// Never the caller's own descriptor: who has that of a terminal can type into it.
 	res, err := r.supervised(ctx, j, struct{ io.Writer }{sh.Out}, &sh)
@@ -86,7 +86,7 @@ func (r *Runner) Shell(ctx context.Context, spec Spec, sh Shell) (*ShellResult, 
 }
 
 // launch starts a supervisor whose standard input is what is typed.
-func (sh *Shell) launch(rootless bool) (*supervisorProcess, error) {
+func (sh *Shell) launch(ahead task) (*supervisorProcess, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -95,7 +95,7 @@ func (sh *Shell) launch(rootless bool) (*supervisorProcess, error) {
 		_, _ = io.Copy(w, sh.In)
 		w.Close()
 	}()
-	return launch(rootless, r)
+	return launch(ahead, r)
 }
 
 // resizes tells the supervisor of new sizes for as long as done is open.
@@ -116,9 +116,8 @@ func (sh *Shell) resizes(to io.Writer, done <-chan struct{}) {
 // shell starts the runtime with a shell and waits for its end.
 func (e *execution) shell(sizes <-chan TerminalSize) (*Result, error) {
 	sj := e.job.Shell
-	groups := cgroupMounts()
-	usable, _ := cgroupsUsable(groups, e.job.ID)
-	spec := bundle(e.job, e.dir, e.ids, e.cpus.Count(), usable, pureCgroup2(groups), nil)
+	usable := e.noGroup == ""
+	spec := bundle(e.job, e.dir, e.ids, e.cpus.Count(), usable, pureCgroup2(e.groups), nil)
 	mode := "script"
 	if sj.Terminal {
 		mode = "terminal"
