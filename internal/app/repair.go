@@ -75,7 +75,7 @@ func (a *App) mendCaches(ctx context.Context, _ map[string]string) error {
 		return err
 	}
 	for key := range bad {
-		if err := os.RemoveAll(a.path("layers", key)); err != nil {
+		if err := build.RemoveLayer(a.path("layers"), key); err != nil {
 			return fmt.Errorf("repair: %w", err)
 		}
 	}

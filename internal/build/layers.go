@@ -43,8 +43,7 @@ func (l *layers) lock(key string) func() {
 
 // has tells whether a layer was made.
 func (l *layers) has(key string) bool {
-	_, err := os.Stat(filepath.Join(l.dir, key, "layer.json"))
-	return err == nil
+	return finished(filepath.Join(l.dir, key))
 }
 
 // get gives the folder of a layer, made by make if it is not there, and reads
@@ -53,9 +52,9 @@ func (l *layers) has(key string) bool {
 func (l *layers) get(key string, note any, make func(dir string) (any, error)) (string, error) {
 	defer l.lock(key)()
 	final := filepath.Join(l.dir, key)
-	tree, info := filepath.Join(final, "tree"), filepath.Join(final, "layer.json")
-	b, err := os.ReadFile(info)
-	if err == nil {
+	tree := filepath.Join(final, "tree")
+	b, err := os.ReadFile(filepath.Join(final, noteFile))
+	if err == nil && finished(final) {
 		if note != nil {
 			if err := json.Unmarshal(b, note); err != nil {
 				return "", fault.New(fault.Corrupt, "layer %s: its note is damaged: %w; remove the folder, it is a cache", key, err)
@@ -63,7 +62,7 @@ func (l *layers) get(key string, note any, make func(dir string) (any, error)) (
 		}
 		return tree, nil
 	}
-	if !errors.Is(err, os.ErrNotExist) {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("layer %s: %w", key, err)
 	}
 	tmp, err := os.MkdirTemp(l.dir, ".making-")
@@ -82,13 +81,13 @@ func (l *layers) get(key string, note any, make func(dir string) (any, error)) (
 	if b, err = json.Marshal(v); err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(filepath.Join(tmp, "layer.json"), b, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(tmp, noteFile), b, 0o644); err != nil {
 		return "", err
 	}
 	if err := sumTree(tmp); err != nil {
 		return "", fmt.Errorf("layer %s: %w", key, err)
 	}
-	// A layer without its note was never finished; nothing can have it mounted.
+	// What was not finished nothing can have mounted.
 	if err := os.RemoveAll(final); err != nil {
 		return "", fmt.Errorf("layer %s: %w", key, err)
 	}

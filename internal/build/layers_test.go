@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -97,6 +98,78 @@ func TestLayerWithDamagedNote(t *testing.T) {
 	}
 	if _, err := l.get("key", &note, ok); err != nil || note["a"] != "b" {
 		t.Errorf("note gone: %v", err)
+	}
+}
+
+// TestCheckLayers: each damage of a finished layer is named; one that was not
+// finished, or that an earlier version made without its digest, is made anew before
+// anything reads it, so it is no damage.
+func TestCheckLayers(t *testing.T) {
+	for name, c := range map[string]struct {
+		harm func(folder string) error
+		says string // "": nothing
+		anew bool   // the next who wants it makes it
+	}{
+		"whole":        {func(string) error { return nil }, "", false},
+		"changed":      {func(f string) error { return os.WriteFile(filepath.Join(f, "tree/a/f"), []byte("y"), 0o644) }, "files were changed or taken out", false},
+		"half deleted": {func(f string) error { return os.Remove(filepath.Join(f, "tree/a/f")) }, "files were changed or taken out", false},
+		"added":        {func(f string) error { return os.WriteFile(filepath.Join(f, "tree/g"), nil, 0o644) }, "files were changed or taken out", false},
+		"tree gone":    {func(f string) error { return os.RemoveAll(filepath.Join(f, "tree")) }, "its tree cannot be read", false},
+		"other digest": {func(f string) error { return os.WriteFile(filepath.Join(f, sumFile), []byte("sha256:00"), 0o644) }, "its digest cannot be read", false},
+		"note damaged": {func(f string) error { return os.WriteFile(filepath.Join(f, noteFile), []byte("{"), 0o644) }, "its note cannot be read", false},
+		"no note":      {func(f string) error { return os.Remove(filepath.Join(f, noteFile)) }, "", true},
+		"no digest":    {func(f string) error { return os.Remove(filepath.Join(f, sumFile)) }, "", true},
+		"deleted but for its note": {func(f string) error {
+			return errors.Join(os.RemoveAll(filepath.Join(f, "tree")), os.Remove(filepath.Join(f, sumFile)))
+		}, "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			l, err := openLayers(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			made := 0
+			make := func(d string) (any, error) {
+				made++
+				return map[string]string{"a": "b"}, errors.Join(os.MkdirAll(filepath.Join(d, "a"), 0o755), os.WriteFile(filepath.Join(d, "a/f"), []byte("x"), 0o644))
+			}
+			tree, err := l.get("key", nil, make)
+			if err == nil {
+				_, err = l.get("other", nil, make)
+			}
+			if err = errors.Join(err, c.harm(filepath.Dir(tree)), os.Mkdir(filepath.Join(dir, ".making-1"), 0o755)); err != nil {
+				t.Fatal(err)
+			}
+			bad, err := CheckLayers(t.Context(), dir)
+			if err != nil || !strings.Contains(bad["key"], c.says) || len(bad) > 1 || (len(bad) == 1) != (c.says != "") {
+				t.Errorf("%v, %v", bad, err)
+			}
+			if l.has("key") == c.anew {
+				t.Error("has does not tell what get does")
+			}
+			if c.says != "" {
+				if err := RemoveLayer(dir, "key"); err != nil {
+					t.Fatal(err)
+				}
+				if left, _ := filepath.Glob(filepath.Join(dir, ".making-*")); len(left) != 1 {
+					t.Errorf("left %v", left)
+				}
+			}
+			var note map[string]string
+			if tree, err = l.get("key", &note, make); err != nil || note["a"] != "b" || (made == 3) != (c.anew || c.says != "") {
+				t.Errorf("made %d times, %v", made, err)
+			}
+			if b, err := os.ReadFile(filepath.Join(tree, "a/f")); string(b) != "x" {
+				t.Errorf("%q, %v", b, err)
+			}
+			if bad, err := CheckLayers(t.Context(), dir); err != nil || len(bad) > 0 {
+				t.Errorf("then %v, %v", bad, err)
+			}
+		})
+	}
+	if bad, err := CheckLayers(t.Context(), filepath.Join(t.TempDir(), "none")); err != nil || len(bad) > 0 {
+		t.Errorf("no folder: %v, %v", bad, err)
 	}
 }
 
