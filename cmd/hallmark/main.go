@@ -14,7 +14,6 @@ import (
 	"github.com/alecthomas/kong"
 
 	"hallmark/internal/fault"
-	"hallmark/internal/sandbox"
 )
 
 // Exit codes (design: "Names that outside checks rely on").
@@ -27,8 +26,6 @@ const (
 )
 
 func main() {
-	// A sandbox's supervisor is this program again; it never comes back from here.
-	sandbox.Child()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))

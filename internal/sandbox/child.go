@@ -47,13 +47,17 @@ const (
 	noUname   = 0xffffffff
 )
 
-// Child makes this process a sandbox's supervisor if that is what it was
-// started for, and does not return then. It must be the first thing that main
-// (and a TestMain whose tests make sandboxes) calls.
-func Child() bool {
-	if len(os.Args) != 2 || os.Args[1] != childArg {
-		return false
+// A program that was started to be a supervisor becomes one here, not in main: what
+// sorts behind this package is never initialised then (language specification,
+// "Program initialization"), which for a program of this size is most of its start.
+func init() {
+	if len(os.Args) == 2 && os.Args[1] == childArg {
+		child()
 	}
+}
+
+// child makes this process a sandbox's supervisor. It does not return.
+func child() {
 	runtime.LockOSThread() // namespaces, personality and the parent-death signal belong to the thread
 	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		for fd := 3; fd < 256; fd++ {
@@ -104,7 +108,6 @@ func Child() bool {
 		os.Exit(1)
 	}
 	os.Exit(0)
-	return true
 }
 
 // supervisor makes the sandbox, runs the command and collects what came of it.

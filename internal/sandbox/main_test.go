@@ -18,7 +18,6 @@ type helperRun struct {
 }
 
 func TestMain(m *testing.M) {
-	Child()
 	if doc := os.Getenv(runEnv); doc != "" {
 		os.Exit(helper(doc))
 	}
