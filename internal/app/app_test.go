@@ -178,6 +178,7 @@ func TestFind(t *testing.T) {
 		}
 	}
 	// What was built is found by its digest though the published file is served.
+	r = reportOf()
 	r.Input.Served["pkg:pypi/app@1"] = status.File{Name: "published.whl", Digest: digest.FromBytes([]byte("published")), Published: true}
 	for name, file := range map[string]string{"sha256:" + hex: "app.whl", "pkg:pypi/app": "published.whl", "sha256:" + digest.FromBytes([]byte("published")).Hex(): "published.whl"} {
 		if f, err := r.Find(name); err != nil || f.File != file {
@@ -263,5 +264,24 @@ func TestProjectWithoutNetwork(t *testing.T) {
 	}
 	if found, err := a.Fsck(context.WithoutCancel(t.Context())); err != nil || len(found) != 0 {
 		t.Errorf("fsck: %+v, %v", found, err)
+	}
+}
+
+// TestSubjectsOf: plan and build are found in the spelling that we write and in
+// any other.
+func TestSubjectsOf(t *testing.T) {
+	d := digest.FromBytes([]byte("plan"))
+	for name, doc := range map[string]string{
+		"as written": `{"buildDefinition":{"externalParameters":{"plan":"` + string(d) + `","requirement":"\"plan\":\"x\""}},"runDetails":{"byproducts":[{"name":"\"invocationId\":\"x\""}],"metadata":{"invocationId":"b1"}}}`,
+		"spaced":     `{"runDetails": {"metadata": {"invocationId": "b1"}}, "buildDefinition": {"externalParameters": {"plan": "` + string(d) + `"}}}`,
+	} {
+		if p, b, err := subjectsOf([]byte(doc)); err != nil || p != d || b != "b1" {
+			t.Errorf("%s: %s, %s, %v", name, p, b, err)
+		}
+	}
+	for _, doc := range []string{``, `{}`, `{"buildDefinition":{"externalParameters":{"plan":"x"}}}`, `"plan":"`} {
+		if p, _, err := subjectsOf([]byte(doc)); err == nil {
+			t.Errorf("%s names the plan %q", doc, p)
+		}
 	}
 }

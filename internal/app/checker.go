@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -49,6 +48,7 @@ type outcome struct {
 	verified evidence.Verified // without payload and predicate
 	payload  digest.Digest     // of the statement
 	plan     digest.Digest     // that a provenance names
+	build    string            // id of the build that a provenance is about
 	head     digest.Digest     // that a rebuild statement names
 }
 
@@ -89,13 +89,8 @@ var program = sync.OnceValue(func() string {
 	return fmt.Sprintf("%s %d %d", name, st.Size(), st.ModTime().UnixNano())
 })
 
-// errOther says that a statement is not about the build that is asked about.
-var errOther = errors.New("the statement is about another build")
-
-// verify verifies a stored bundle (see evidence.Verifier), once in a command. A
-// bundle whose statement does not hold the word mention is errOther and costs
-// little.
-func (c *checker) verify(bundle, subject digest.Digest, predicate, mention string) *outcome {
+// verify verifies a stored bundle (see evidence.Verifier), once in a command.
+func (c *checker) verify(bundle, subject digest.Digest, predicate string) *outcome {
 	c.mu.Lock()
 	k := onceKey{bundle, subject, predicate}
 	o := c.once[k]
@@ -104,20 +99,12 @@ func (c *checker) verify(bundle, subject digest.Digest, predicate, mention strin
 		c.once[k] = o
 	}
 	c.mu.Unlock()
-	b, err := c.a.Blobs.ReadAll(bundle, maxDocument)
-	if err != nil {
-		return &outcome{err: err}
-	}
-	if mention != "" {
-		st, err := evidence.StatementOf(b)
-		if err != nil {
-			return &outcome{err: err}
+	o.done.Do(func() {
+		var b []byte
+		if b, o.err = c.a.Blobs.ReadAll(bundle, maxDocument); o.err == nil {
+			o.err = o.decide(c.v, b, subject, predicate)
 		}
-		if !bytes.Contains(st, []byte(mention)) {
-			return &outcome{err: errOther}
-		}
-	}
-	o.done.Do(func() { o.err = o.decide(c.v, b, subject, predicate) })
+	})
 	return o
 }
 
@@ -129,7 +116,7 @@ func (o *outcome) decide(v *evidence.Verifier, bundle []byte, subject digest.Dig
 	o.payload = digest.FromBytes(vf.Payload)
 	switch predicate {
 	case evidence.TypeProvenance:
-		if o.plan, err = planOf(vf); err != nil {
+		if o.plan, o.build, err = subjectsOf(vf.Predicate); err != nil {
 			return err
 		}
 	case evidence.TypeRebuild:
@@ -153,16 +140,24 @@ func (c *checker) signedBuild(rows []store.Evidence, st plan.Step, src plan.Sour
 	if err != nil {
 		return false
 	}
+	about := func(row store.Evidence) bool {
+		return row.PredicateType == evidence.TypeProvenance && row.Step == st.ID
+	}
+	key := func(row store.Evidence) verification {
+		return c.key("build", row.Blob, string(b.Output.Digest), string(b.doc), string(st.ID), string(source))
+	}
+	// What is remembered costs little, so it comes first.
 	for _, row := range slices.Backward(rows) {
-		if row.PredicateType != evidence.TypeProvenance || row.Step != st.ID {
-			continue
-		}
-		k := c.key("build", row.Blob, string(b.Output.Digest), string(b.doc), string(st.ID), string(source))
-		if c.remembers(k) {
+		if !c.fresh && about(row) && c.remembers(key(row)) {
 			return true
 		}
-		o := c.verify(row.Blob, b.Output.Digest, evidence.TypeProvenance, b.ID)
-		if o.err != nil {
+	}
+	for _, row := range slices.Backward(rows) {
+		if !about(row) {
+			continue
+		}
+		o := c.verify(row.Blob, b.Output.Digest, evidence.TypeProvenance)
+		if o.err != nil || o.build != b.ID {
 			continue
 		}
 		want, err := evidence.Provenance(evidence.ProvenanceInput{Plan: o.plan, Step: st, Source: src, Build: b.Build, Seed: c.seed})
@@ -170,7 +165,7 @@ func (c *checker) signedBuild(rows []store.Evidence, st plan.Step, src plan.Sour
 			continue
 		}
 		if m, err := want.Marshal(); err == nil && digest.FromBytes(m) == o.payload {
-			c.remember(k)
+			c.remember(key(row))
 			return true
 		}
 	}
@@ -191,7 +186,7 @@ func (c *checker) signedRebuild(rows []store.Evidence, last record.RebuildResult
 		if c.remembers(k) {
 			return true, nil
 		}
-		if o := c.verify(row.Blob, last.FirstDigest, evidence.TypeRebuild, ""); o.err == nil && o.head == want {
+		if o := c.verify(row.Blob, last.FirstDigest, evidence.TypeRebuild); o.err == nil && o.head == want {
 			c.remember(k)
 			return true, nil
 		}
@@ -199,17 +194,38 @@ func (c *checker) signedRebuild(rows []store.Evidence, last record.RebuildResult
 	return false, nil
 }
 
-// planOf gives the plan that a provenance names.
-func planOf(v *evidence.Verified) (digest.Digest, error) {
+// subjectsOf gives the plan and the build that a provenance names. Both only say
+// what to compare the whole statement with, byte for byte; so in the spelling in
+// which we write them they are looked for, and the rest is not read.
+func subjectsOf(predicate []byte) (plan digest.Digest, build string, err error) {
+	value := func(key string, at func(b, sep []byte) int) string {
+		key = `"` + key + `":"`
+		i := at(predicate, []byte(key))
+		if i < 0 {
+			return ""
+		}
+		v, _, _ := bytes.Cut(predicate[i+len(key):], []byte(`"`))
+		return string(v)
+	}
+	plan, build = digest.Digest(value("plan", bytes.Index)), value("invocationId", bytes.LastIndex)
+	if plan.Valid() && build != "" {
+		return plan, build, nil
+	}
 	var p struct {
 		BuildDefinition struct {
 			External struct {
 				Plan string `json:"plan"`
 			} `json:"externalParameters"`
 		} `json:"buildDefinition"`
+		RunDetails struct {
+			Metadata struct {
+				InvocationID string `json:"invocationId"`
+			} `json:"metadata"`
+		} `json:"runDetails"`
 	}
-	if err := json.Unmarshal(v.Predicate, &p); err != nil {
-		return "", err
+	if err := json.Unmarshal(predicate, &p); err != nil {
+		return "", "", err
 	}
-	return digest.Parse(p.BuildDefinition.External.Plan)
+	plan, err = digest.Parse(p.BuildDefinition.External.Plan)
+	return plan, p.RunDetails.Metadata.InvocationID, err
 }

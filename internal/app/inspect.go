@@ -30,34 +30,20 @@ type Found struct {
 // digits of a digest behind "sha256:". A purl without version finds the one
 // version that there is.
 func (r *Report) Find(name string) (Found, error) {
-	var all []Found
-	inClosure := map[digest.Digest]bool{}
-	for _, art := range r.Solved.Plan.Artifacts {
-		f := r.Input.Served[art.PURL]
-		all = append(all, Found{PURL: art.PURL, Step: art.Step, File: f.Name, Digest: f.Digest})
-		inClosure[art.Step] = true
-		// What was built is found by its digest even where another file is served.
-		if out := firstOf(r.Input.Steps[art.Step]); out != nil && out.Digest != f.Digest && strings.HasPrefix(name, digest.Prefix) {
-			all = append(all, Found{PURL: art.PURL, Step: art.Step, File: out.File, Digest: out.Digest})
-		}
-	}
-	for _, s := range r.Solved.Plan.Steps {
-		if out := firstOf(r.Input.Steps[s.ID]); !inClosure[s.ID] {
-			f := Found{PURL: s.PURL, Step: s.ID}
-			if out != nil {
-				f.File, f.Digest = out.File, out.Digest
-			}
-			all = append(all, f)
-		}
-	}
-	var match func(Found) bool
+	all := r.artifacts()
+	var hits []Found
 	switch {
 	case strings.HasPrefix(name, digest.Prefix):
 		hex := strings.TrimPrefix(name, digest.Prefix)
 		if len(hex) < 8 || len(hex) > 64 || strings.Trim(hex, "0123456789abcdef") != "" {
 			return Found{}, fault.New(fault.Usage, "artifact %.100q: want sha256: and at least 8 hex digits", name)
 		}
-		match = func(f Found) bool { return f.Digest != "" && strings.HasPrefix(f.Digest.Hex(), hex) }
+		// What was built is found by its digest even where another file is served.
+		for _, f := range slices.Concat(all.named, all.unserved) {
+			if f.Digest != "" && strings.HasPrefix(f.Digest.Hex(), hex) {
+				hits = append(hits, f)
+			}
+		}
 	case purl.Is(name):
 		u, err := purl.Parse(name)
 		if err != nil {
@@ -67,16 +53,21 @@ func (r *Report) Find(name string) (Found, error) {
 		if u.Type() == "pypi" && !strings.ContainsAny(string(u), "?#") {
 			u = purl.New("pypi", pypi.NormalizeName(u.Name()), u.Version())
 		}
-		match = func(f Found) bool {
-			return f.PURL == u || u.Version() == "" && f.PURL.Type() == u.Type() && f.PURL.Name() == u.Name()
+		if u.Version() != "" {
+			hits = all.exact[u]
+			break
+		}
+		for _, f := range all.named {
+			if f.PURL == u || f.PURL.Type() == u.Type() && f.PURL.Name() == u.Name() {
+				hits = append(hits, f)
+			}
 		}
 	default:
-		match = func(f Found) bool { return f.PURL.Name() == pypi.NormalizeName(name) }
-	}
-	var hits []Found
-	for _, f := range all {
-		if match(f) {
-			hits = append(hits, f)
+		n := pypi.NormalizeName(name)
+		for _, f := range all.named {
+			if f.PURL.Name() == n {
+				hits = append(hits, f)
+			}
 		}
 	}
 	switch len(hits) {
@@ -87,6 +78,45 @@ func (r *Report) Find(name string) (Found, error) {
 			"no artifact %.120q in %s", name, r.Document.Commit)
 	}
 	return Found{}, fault.New(fault.Usage, "artifact %.120q: %d artifacts fit (%s, %s …); give more of it", name, len(hits), hits[0].PURL, hits[1].PURL)
+}
+
+// artifacts is everything that can be found in a report.
+type artifacts struct {
+	named    []Found               // artifacts, and behind them what is only built with
+	exact    map[purl.PURL][]Found // the same by the whole purl
+	unserved []Found               // what was built of artifacts of which another file is served
+}
+
+// artifacts lists, once, what Find looks through.
+func (r *Report) artifacts() *artifacts {
+	r.list.Do(func() {
+		a := &r.found
+		a.exact = map[purl.PURL][]Found{}
+		add := func(f Found) {
+			a.named = append(a.named, f)
+			a.exact[f.PURL] = append(a.exact[f.PURL], f)
+		}
+		inClosure := map[digest.Digest]bool{}
+		for _, art := range r.Solved.Plan.Artifacts {
+			f := r.Input.Served[art.PURL]
+			add(Found{PURL: art.PURL, Step: art.Step, File: f.Name, Digest: f.Digest})
+			inClosure[art.Step] = true
+			if out := firstOf(r.Input.Steps[art.Step]); out != nil && out.Digest != f.Digest {
+				a.unserved = append(a.unserved, Found{PURL: art.PURL, Step: art.Step, File: out.File, Digest: out.Digest})
+			}
+		}
+		for _, s := range r.Solved.Plan.Steps {
+			if inClosure[s.ID] {
+				continue
+			}
+			f := Found{PURL: s.PURL, Step: s.ID}
+			if out := firstOf(r.Input.Steps[s.ID]); out != nil {
+				f.File, f.Digest = out.File, out.Digest
+			}
+			add(f)
+		}
+	})
+	return &r.found
 }
 
 // Why gives the way from an artifact to what is missing.

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"strings"
+	"sync"
 	"time"
 
 	"hallmark/internal/build"
@@ -40,6 +41,8 @@ type Report struct {
 	Input    status.Input
 
 	check *checker // that verified what Input says is verified
+	list  sync.Once
+	found artifacts // made when something is looked for
 }
 
 // Commit reads a stored commit.

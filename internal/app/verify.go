@@ -98,7 +98,7 @@ func (p *verifyPass) one(ctx context.Context, f Found, v *Verification) error {
 			continue
 		}
 		what := fmt.Sprintf("%s: signature, log entry, time stamp", row.Name)
-		o := p.check.verify(row.Blob, f.Digest, row.PredicateType, "")
+		o := p.check.verify(row.Blob, f.Digest, row.PredicateType)
 		err := o.err
 		if err == nil {
 			err = p.consistent(ctx, &o.verified)
