@@ -57,10 +57,12 @@ func (c Config) GoString() string { return c.String() }
 //go:embed config_query.py
 var configQuery string
 
-const (
-	maxConfigBytes = 1 << 20
-	configDeadline = 60 * time.Second
-)
+const maxConfigBytes = 1 << 20
+
+// configDeadlines are what pip's answer may take at the first and at the second
+// try. It takes half a second; on a machine that is busy with builds, many times
+// that.
+var configDeadlines = []time.Duration{30 * time.Second, 3 * time.Minute}
 
 // pipSettings is what config_query.py prints.
 type pipSettings struct {
@@ -78,18 +80,30 @@ type pipSettings struct {
 
 // MachineConfig asks the machine's pip for its configuration: its files, its
 // environment and its own defaults, joined by pip's own rules. No address is
-// built in. An error says that no pip could be asked, and why.
+// built in. An error says that no pip could be asked, and why; fault.Unavailable:
+// one is there and did not answer in time.
 func MachineConfig(ctx context.Context) (Config, error) {
-	ctx, cancel := context.WithTimeout(ctx, configDeadline)
-	defer cancel()
+	return machineConfig(ctx, pythons(), configDeadlines)
+}
+
+func machineConfig(ctx context.Context, pythons []string, deadlines []time.Duration) (Config, error) {
 	var causes []error
-	for _, py := range pythons() {
-		s, err := askPip(ctx, py)
+	late := false
+	for _, py := range pythons {
+		s, err := askPip(ctx, py, deadlines)
+		if ctx.Err() != nil {
+			return Config{}, fmt.Errorf("asking the machine's pip for its indexes: %w", ctx.Err())
+		}
 		if err != nil {
 			causes = append(causes, fmt.Errorf("%s: %w", py, err))
+			late = late || errors.Is(err, errPipLate)
 			continue
 		}
 		return s.config()
+	}
+	if late {
+		return Config{}, fault.Advise(fault.Unavailable, "Try again when the machine is less busy; if pip config list hangs as well, see why.",
+			"asking the machine's pip for its indexes: %w", errors.Join(causes...))
 	}
 	if len(causes) == 0 {
 		causes = append(causes, errors.New("no python3 on the path"))
@@ -97,6 +111,9 @@ func MachineConfig(ctx context.Context) (Config, error) {
 	return Config{}, fault.Advise(fault.Unsupported, "Install pip (Debian: python3-pip).",
 		"asking the machine's pip for its indexes: %w", errors.Join(causes...))
 }
+
+// errPipLate says that pip did not answer in time.
+var errPipLate = errors.New("it did not answer in time")
 
 // pythons are the interpreters that may have pip, each once: those that the
 // pip programs on the path are run by, then the usual names.
@@ -142,7 +159,24 @@ func interpreterOf(script string) string {
 	return p
 }
 
-func askPip(ctx context.Context, python string) (pipSettings, error) {
+// askPip asks one interpreter's pip, and once more with more time for each further
+// deadline if it does not answer.
+func askPip(ctx context.Context, python string, deadlines []time.Duration) (pipSettings, error) {
+	var took []string
+	for _, d := range deadlines {
+		try, cancel := context.WithTimeout(ctx, d)
+		s, err := askPipOnce(try, python)
+		late := err != nil && try.Err() != nil && ctx.Err() == nil
+		cancel()
+		if !late {
+			return s, err
+		}
+		took = append(took, d.String())
+	}
+	return pipSettings{}, fmt.Errorf("%w (tried for %s)", errPipLate, strings.Join(took, ", then for "))
+}
+
+func askPipOnce(ctx context.Context, python string) (pipSettings, error) {
 	var s pipSettings
 	cmd := exec.CommandContext(ctx, python, "-c", configQuery)
 	cmd.Dir = "/" // not where a folder named pip may lie

@@ -7,6 +7,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -577,6 +578,40 @@ func TestMachineConfig(t *testing.T) {
 	t.Setenv("PIP_INDEX_URL", "file:///somewhere")
 	if _, err := MachineConfig(context.Background()); err == nil {
 		t.Error("an index that is a folder was taken")
+	}
+}
+
+// A pip that does not answer in time is asked once more with more time; an error
+// says that it was late, and gives no advice to install what is there.
+func TestPipThatIsLate(t *testing.T) {
+	dir := t.TempDir()
+	program := func(name, script string) string {
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, []byte("#!/bin/sh\n"+script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	const answer = `echo '{"index_url": "https://one.invalid/simple", "timeout": 7}'` + "\n"
+	asked := filepath.Join(dir, "asked")
+	slow := program("slow", "if [ ! -e "+asked+" ]; then : > "+asked+"; exec sleep 60; fi\n"+answer)
+	hangs, none := program("hangs", "exec sleep 60\n"), program("none", "echo no module named pip >&2; exit 1\n")
+	deadlines := []time.Duration{100 * time.Millisecond, 20 * time.Second}
+	if c, err := machineConfig(t.Context(), []string{none, slow}, deadlines); err != nil || c.Timeout != 7*time.Second {
+		t.Errorf("at the second try: %v, %v", c, err)
+	}
+	deadlines[1] = 150 * time.Millisecond
+	_, err := machineConfig(t.Context(), []string{none, hangs}, deadlines)
+	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "in time (tried for 100ms, then for 150ms)") || strings.Contains(err.Error(), "Install pip") {
+		t.Errorf("late: %v", err)
+	}
+	if _, err = machineConfig(t.Context(), []string{none}, deadlines); !fault.Is(err, fault.Unsupported) || !strings.Contains(err.Error(), "Install pip") || !strings.Contains(err.Error(), "no module named pip") {
+		t.Errorf("without pip: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err = machineConfig(ctx, []string{hangs}, []time.Duration{time.Minute}); !errors.Is(err, context.DeadlineExceeded) || fault.KindOf(err) != "" {
+		t.Errorf("given up by the caller: %v", err)
 	}
 }
 
