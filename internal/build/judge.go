@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 
 	"hallmark/internal/record"
 	"hallmark/internal/sandbox"
@@ -93,7 +94,7 @@ func reached(as []record.Attempt, log []byte, said *record.Failure) *record.Fail
 }
 
 // address is what may be one in a log: no blanks, nothing outside ASCII.
-var address = regexp.MustCompile(`https?://[!#$%&*+,./0-9:;=?@A-Z_a-z~-]{3,300}`)
+var address = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`https?://[!#$%&*+,./0-9:;=?@A-Z_a-z~-]{3,300}`) })
 
 // wanted gives the first address in a log whose host the build was seen looking
 // up: what it wanted to fetch, in its own words. "" if there is none.
@@ -106,7 +107,7 @@ func wanted(log []byte, as []record.Attempt) string {
 		}
 		hosts[strings.ToLower(strings.TrimSuffix(h, "."))] = true
 	}
-	for _, m := range address.FindAll(log, 1000) {
+	for _, m := range address().FindAll(log, 1000) {
 		u, err := url.Parse(strings.TrimRight(string(m), ".,;:"))
 		if err != nil || u.User != nil || !hosts[strings.ToLower(u.Hostname())] || strings.Trim(u.Path, "/") == "" {
 			continue
@@ -119,7 +120,7 @@ func wanted(log []byte, as []record.Attempt) string {
 
 // native is a compiler's option, as logs show it, that makes the result depend on
 // the builder's processor.
-var native = regexp.MustCompile(`(?m)(?:^|[\s'"])-m(?:arch|tune|cpu)=native\b`)
+var native = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?m)(?:^|[\s'"])-m(?:arch|tune|cpu)=native\b`) })
 
 // limitOf gives the limit that a class of failures is about, in its own unit; 0 if
 // there is none.

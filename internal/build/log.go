@@ -36,7 +36,7 @@ func (k *logKeeper) Write(p []byte) (int, error) {
 	if k.found == nil {
 		seen := append(k.scan, p...)
 		if bytes.Contains(seen, []byte("=native")) { // which is found much faster
-			k.found = bytes.Clone(native.Find(seen))
+			k.found = bytes.Clone(native().Find(seen))
 		}
 		k.scan = append(k.scan[:0], seen[max(0, len(seen)-overlap):]...)
 	}

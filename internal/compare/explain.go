@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -168,19 +169,21 @@ func sameBytesSorted(x, y []byte) bool {
 
 // looks is what a token may look like, the most telling first. A hint is given if
 // both sides match.
-var looks = []look{
-	{"a path of the build", regexp.MustCompile(`(?:^|[^\w])/(?:build|out|tmp|home|root|var/tmp)\b[^\s"':;,]*`)},
-	{"a date or time", regexp.MustCompile(`\b\d{4}-\d{2}-\d{2}\b|\b\d{2}:\d{2}:\d{2}\b|\b\d{4}/\d{2}/\d{2}\b|\b\d{1,2}/\d{1,2}/\d{4}\b|\b20\d{6}(?:T?\d{4,6}Z?)?\b`)},
-	{"a date or time", regexp.MustCompile(`(?i)\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.? +\d{1,2}\b|\b\d{1,2}[ -](?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b|\b(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? +(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|\d)`)},
-	{"a random identifier (UUID)", regexp.MustCompile(`(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`)},
-	{"a kernel release or version", regexp.MustCompile(`\b\d+\.\d+\.\d+[-+.\w]*\b`)},
-	{"a time (seconds since 1970)", regexp.MustCompile(`\b1[4-9]\d{8}(?:\.\d+|\d{3}|\d{6}|\d{9})?\b`)},
-	{"a memory address", regexp.MustCompile(`\b0x[0-9a-f]{6,16}\b`)},
-	{"a fraction: a time, an uptime or a random number", regexp.MustCompile(`^-?\d+\.\d+(?:[eE]-?\d+)?$`)},
-	{"a number: a process id, a count of processors, a random number", regexp.MustCompile(`^-?\d{1,20}$`)},
-	{"a hash or a random number in hex", regexp.MustCompile(`(?i)^[0-9a-f]{8,128}$`)},
-	{"a hash or a random number in base64", regexp.MustCompile(`^[A-Za-z0-9+/_-]{22,}={0,2}$`)},
-}
+var looks = sync.OnceValue(func() []look {
+	return []look{
+		{"a path of the build", regexp.MustCompile(`(?:^|[^\w])/(?:build|out|tmp|home|root|var/tmp)\b[^\s"':;,]*`)},
+		{"a date or time", regexp.MustCompile(`\b\d{4}-\d{2}-\d{2}\b|\b\d{2}:\d{2}:\d{2}\b|\b\d{4}/\d{2}/\d{2}\b|\b\d{1,2}/\d{1,2}/\d{4}\b|\b20\d{6}(?:T?\d{4,6}Z?)?\b`)},
+		{"a date or time", regexp.MustCompile(`(?i)\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.? +\d{1,2}\b|\b\d{1,2}[ -](?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b|\b(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? +(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|\d)`)},
+		{"a random identifier (UUID)", regexp.MustCompile(`(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`)},
+		{"a kernel release or version", regexp.MustCompile(`\b\d+\.\d+\.\d+[-+.\w]*\b`)},
+		{"a time (seconds since 1970)", regexp.MustCompile(`\b1[4-9]\d{8}(?:\.\d+|\d{3}|\d{6}|\d{9})?\b`)},
+		{"a memory address", regexp.MustCompile(`\b0x[0-9a-f]{6,16}\b`)},
+		{"a fraction: a time, an uptime or a random number", regexp.MustCompile(`^-?\d+\.\d+(?:[eE]-?\d+)?$`)},
+		{"a number: a process id, a count of processors, a random number", regexp.MustCompile(`^-?\d{1,20}$`)},
+		{"a hash or a random number in hex", regexp.MustCompile(`(?i)^[0-9a-f]{8,128}$`)},
+		{"a hash or a random number in base64", regexp.MustCompile(`^[A-Za-z0-9+/_-]{22,}={0,2}$`)},
+	}
+})
 
 // look is one thing that a token may look like.
 type look struct {
@@ -202,12 +205,12 @@ func tokens(a, b content, offset int64) string {
 	if x == "" || y == "" {
 		return ""
 	}
-	for _, l := range looks {
+	for _, l := range looks() {
 		if l.differ(x, y) {
 			return l.what
 		}
 	}
-	for _, l := range looks {
+	for _, l := range looks() {
 		if strings.HasPrefix(l.re.String(), "^") || strings.HasPrefix(l.re.String(), "(?i)^") {
 			continue // whole words only
 		}

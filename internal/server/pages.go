@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"sort"
 	"strings"
+	"sync"
 	"time"
 
 	"hallmark/internal/fault"
@@ -24,7 +25,7 @@ import (
 var templateFiles embed.FS
 
 // pages are the templates, each with the layout around it.
-var pages = func() map[string]*template.Template {
+var pages = sync.OnceValue(func() map[string]*template.Template {
 	funcs := template.FuncMap{
 		"bytes": status.Bytes, "secure": secure, "statusWord": func(s status.Status) string { return statusWords[s] },
 		"gradeWord": func(g policy.Grade) string { return gradeWords[g] },
@@ -42,7 +43,7 @@ var pages = func() map[string]*template.Template {
 		out[name] = template.Must(t.ParseFS(templateFiles, "templates/layout.html", "templates/icons.html", "templates/"+name+".html"))
 	}
 	return out
-}()
+})
 
 // Words for people. The codes stay in the JSON.
 var (
@@ -68,7 +69,7 @@ type page struct {
 // render answers with a page.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, code int, name, title string, body any) {
 	var b bytes.Buffer
-	if err := pages[name].Execute(&b, page{title, s.opts.Version, body}); err != nil {
+	if err := pages()[name].Execute(&b, page{title, s.opts.Version, body}); err != nil {
 		s.fail(w, r, fmt.Errorf("page %s: %w", name, err))
 		return
 	}

@@ -121,7 +121,8 @@ type simpleMeta struct {
 	APIVersion string `json:"api-version"`
 }
 
-var simpleIndexHTML = template.Must(template.New("index").Parse(`<!DOCTYPE html>
+var simpleIndexHTML = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("index").Parse(`<!DOCTYPE html>
 <html lang="en">
 <head><meta name="pypi:repository-version" content="1.1"><title>Simple index</title></head>
 <body>
@@ -129,6 +130,7 @@ var simpleIndexHTML = template.Must(template.New("index").Parse(`<!DOCTYPE html>
 {{end}}</body>
 </html>
 `))
+})
 
 // simpleIndex lists the names of a plan's packages (PEP 503, PEP 691).
 func (s *Server) simpleIndex(w http.ResponseWriter, r *http.Request) {
@@ -154,7 +156,7 @@ func (s *Server) simpleIndex(w http.ResponseWriter, r *http.Request) {
 		}{simpleMeta{"1.1"}, projects})
 		return
 	}
-	s.html(w, r, format, simpleIndexHTML, names)
+	s.html(w, r, format, simpleIndexHTML(), names)
 }
 
 // simple answers what is common to both pages: the format, and the project.
@@ -203,7 +205,8 @@ type simpleFileEntry struct {
 	Metadata string `json:"-"` // its SHA-256; empty: none
 }
 
-var simpleProjectHTML = template.Must(template.New("project").Parse(`<!DOCTYPE html>
+var simpleProjectHTML = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("project").Parse(`<!DOCTYPE html>
 <html lang="en">
 <head><meta name="pypi:repository-version" content="1.1"><title>Links for {{.Name}}</title></head>
 <body>
@@ -212,6 +215,7 @@ var simpleProjectHTML = template.Must(template.New("project").Parse(`<!DOCTYPE h
 {{end}}</body>
 </html>
 `))
+})
 
 // simpleProject lists the files that the plan names of one package.
 func (s *Server) simpleProject(w http.ResponseWriter, r *http.Request) {
@@ -262,7 +266,7 @@ func (s *Server) simpleProject(w http.ResponseWriter, r *http.Request) {
 		s.writeJSON(w, r, simpleJSON, page)
 		return
 	}
-	s.html(w, r, format, simpleProjectHTML, page)
+	s.html(w, r, format, simpleProjectHTML(), page)
 }
 
 func (s *Server) entry(ctx context.Context, p *Project, row status.Row) (simpleFileEntry, error) {

@@ -47,7 +47,7 @@ func FuzzCompareVersions(f *testing.F) {
 	f.Add("0", "00", "0.0-0")
 	f.Fuzz(func(t *testing.T, a, b, c string) {
 		for _, v := range []string{a, b, c} {
-			if !reVersion.MatchString(v) {
+			if !reVersion().MatchString(v) {
 				return
 			}
 		}

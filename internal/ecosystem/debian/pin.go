@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"sort"
 	"strings"
+	"sync"
 	"time"
 
 	"hallmark/internal/canonical"
@@ -167,20 +168,20 @@ func (p Pin) JSON() ([]byte, error) {
 }
 
 var (
-	reName    = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{1,127}$`)
-	reVersion = regexp.MustCompile(`^[0-9][A-Za-z0-9.+~:-]{0,127}$`)
-	reArch    = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
-	reWord    = regexp.MustCompile(`^[a-z0-9][a-z0-9._/-]{0,63}$`)
-	reGroup   = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+	reName    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{1,127}$`) })
+	reVersion = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9][A-Za-z0-9.+~:-]{0,127}$`) })
+	reArch    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`) })
+	reWord    = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9._/-]{0,63}$`) })
+	reGroup   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9-]{1,32}$`) })
 )
 
 func (p Package) check() error {
 	switch {
-	case !reName.MatchString(p.Name):
+	case !reName().MatchString(p.Name):
 		return fmt.Errorf("package name %.80q is not one", p.Name)
-	case !reVersion.MatchString(p.Version):
+	case !reVersion().MatchString(p.Version):
 		return fmt.Errorf("package %s: version %.80q is not one", p.Name, p.Version)
-	case !reArch.MatchString(p.Arch):
+	case !reArch().MatchString(p.Arch):
 		return fmt.Errorf("package %s: architecture %.80q is not one", p.Name, p.Arch)
 	case !p.Digest().Valid():
 		return fmt.Errorf("package %s: SHA-256 %.80q is not one", p.Name, p.SHA256)
@@ -223,7 +224,7 @@ func ParsePin(b []byte) (Pin, error) {
 		return Pin{}, fault.Advise(fault.Unsupported, "Run `hallmark seed update` to pin it anew with this version's rules.",
 			"reading seed pin %.80q: it is unpacked by the rules %.80q, this version has %s", p.Name, p.Layout, LayoutVersion)
 	}
-	if !reWord.MatchString(p.Name) || !reWord.MatchString(p.Suite) || !reWord.MatchString(p.Component) || !reArch.MatchString(p.Arch) {
+	if !reWord().MatchString(p.Name) || !reWord().MatchString(p.Suite) || !reWord().MatchString(p.Component) || !reArch().MatchString(p.Arch) {
 		return Pin{}, fault.New(fault.Hostile, "reading seed pin: name %.80q, suite %.80q, component %.80q, arch %.80q: not all are plain words", p.Name, p.Suite, p.Component, p.Arch)
 	}
 	if len(p.Packages) == 0 || len(p.Packages) > maxPackages {
@@ -236,7 +237,7 @@ func ParsePin(b []byte) (Pin, error) {
 		if q.Arch != p.Arch && q.Arch != "all" {
 			return Pin{}, fault.New(fault.Hostile, "reading seed pin %s: package %s is for %s", p.Name, q.Name, q.Arch)
 		}
-		if !reGroup.MatchString(q.Group) {
+		if !reGroup().MatchString(q.Group) {
 			return Pin{}, fault.New(fault.Hostile, "reading seed pin %s: package %s: group %.80q is not a plain word", p.Name, q.Name, q.Group)
 		}
 		if i > 0 && p.Packages[i-1].Name >= q.Name {
@@ -285,16 +286,16 @@ func ParseRoots(b []byte) (Roots, error) {
 	if r.Schema != RootsSchema {
 		return Roots{}, fault.New(fault.Unsupported, "reading seed roots: schema %.80q, this version reads %s", r.Schema, RootsSchema)
 	}
-	if !reWord.MatchString(r.Name) || !reWord.MatchString(r.Suite) || !reWord.MatchString(r.Component) || !reArch.MatchString(r.Arch) {
+	if !reWord().MatchString(r.Name) || !reWord().MatchString(r.Suite) || !reWord().MatchString(r.Component) || !reArch().MatchString(r.Arch) {
 		return Roots{}, fault.New(fault.Hostile, "reading seed roots: name %.80q, suite %.80q, component %.80q, arch %.80q: not all are plain words", r.Name, r.Suite, r.Component, r.Arch)
 	}
 	seen := map[string]bool{}
 	for _, g := range r.Groups {
-		if !reGroup.MatchString(g.Name) {
+		if !reGroup().MatchString(g.Name) {
 			return Roots{}, fault.New(fault.Hostile, "reading seed roots: group %.80q is not a plain word", g.Name)
 		}
 		for _, n := range g.Packages {
-			if !reName.MatchString(n) || seen[n] {
+			if !reName().MatchString(n) || seen[n] {
 				return Roots{}, fault.New(fault.Hostile, "reading seed roots: group %s: %.80q is not a package name, or is there twice", g.Name, n)
 			}
 			seen[n] = true

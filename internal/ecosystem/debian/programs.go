@@ -4,6 +4,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"sync"
 )
 
 // programs are the build programs that other ecosystems hand out as packages of
@@ -18,7 +19,7 @@ var programs = map[string]string{
 
 // reUpstream is the part of an upstream version that its project released under:
 // what Debian appends to it (+dfsg, ~rc1, +really…) is not.
-var reUpstream = regexp.MustCompile(`^[0-9]+(?:\.[0-9]+)*`)
+var reUpstream = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9]+(?:\.[0-9]+)*`) })
 
 // Programs gives the build programs that the seed puts on the path, by name,
 // each with the version of its project ("cmake": "3.25.1"). It names only
@@ -28,7 +29,7 @@ var reUpstream = regexp.MustCompile(`^[0-9]+(?:\.[0-9]+)*`)
 func (p Pin) Programs() map[string]string {
 	out := map[string]string{}
 	for program, pkg := range programs {
-		if v := reUpstream.FindString(UpstreamVersion(p.Version(pkg))); v != "" {
+		if v := reUpstream().FindString(UpstreamVersion(p.Version(pkg))); v != "" {
 			out[program] = v
 		}
 	}

@@ -66,7 +66,7 @@ func parseRelation(s string) ([][]atom, error) {
 			name, rest, constrained := strings.Cut(a, "(")
 			name = strings.TrimSpace(name)
 			name, _, _ = strings.Cut(name, ":")
-			if !reName.MatchString(name) {
+			if !reName().MatchString(name) {
 				return nil, fmt.Errorf("relation %.120q: %.80q is not a package name", a, name)
 			}
 			at := atom{name: name}
@@ -75,7 +75,7 @@ func parseRelation(s string) ([][]atom, error) {
 				f := strings.TrimLeft(strings.TrimSpace(inner), "<>=")
 				at.op = strings.TrimSpace(inner)[:len(strings.TrimSpace(inner))-len(f)]
 				at.version = strings.TrimSpace(f)
-				if !ok || strings.TrimSpace(tail) != "" || !slices.Contains([]string{"<<", "<=", "=", ">=", ">>"}, at.op) || !reVersion.MatchString(at.version) {
+				if !ok || strings.TrimSpace(tail) != "" || !slices.Contains([]string{"<<", "<=", "=", ">=", ">>"}, at.op) || !reVersion().MatchString(at.version) {
 					return nil, fmt.Errorf("relation %.120q: not a version constraint", a)
 				}
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"hallmark/internal/record"
 )
@@ -32,7 +33,7 @@ func Diagnose(log []byte, exit int) *record.Failure {
 	} else {
 		x.at = lastTelling(lines)
 		f = &record.Failure{Class: record.FailBuild, Message: fmt.Sprintf("The build ended with exit code %d: it said nothing.", exit), Advice: adviceLog}
-		if e := lastException(lines); e >= 0 && !consequence.MatchString(lines[e]) {
+		if e := lastException(lines); e >= 0 && !consequence().MatchString(lines[e]) {
 			x.at = e
 		}
 		if x.at >= 0 {
@@ -67,15 +68,21 @@ func logLines(log []byte) []string {
 
 // consequence are the words of a program whose child failed: they say that, not
 // why.
-var consequence = regexp.MustCompile(`(?i)command '?.{0,200} failed with exit|CalledProcessError|returned non-zero exit|(?:Compile|Link|DistutilsExec|DistutilsPlatform|BackendUnavailable|BuildFailed?)Error\b|FailedBuild|build failed|make(?:\[\d+\])?: \*\*\* |ninja: build stopped|^error: subprocess`)
+var consequence = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)command '?.{0,200} failed with exit|CalledProcessError|returned non-zero exit|(?:Compile|Link|DistutilsExec|DistutilsPlatform|BackendUnavailable|BuildFailed?)Error\b|FailedBuild|build failed|make(?:\[\d+\])?: \*\*\* |ninja: build stopped|^error: subprocess`)
+})
 
 // exception is the last line of a Python traceback: the exception's name and
 // what it says.
-var exception = regexp.MustCompile(`^(?:[A-Za-z_][A-Za-z0-9_.]{0,100}(?:Error|Exception|Exit|Interrupt|Failure|NotFound|Missing)[A-Za-z0-9_]{0,40}|Exception)(?::|$)`)
+var exception = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:[A-Za-z_][A-Za-z0-9_.]{0,100}(?:Error|Exception|Exit|Interrupt|Failure|NotFound|Missing)[A-Za-z0-9_]{0,40}|Exception)(?::|$)`)
+})
 
 // mistake is an exception that Python's own code made, not one that says that a
 // program failed.
-var mistake = regexp.MustCompile(`^(?:ModuleNotFound|Import|Attribute|Name|Type|Value|Syntax|Indentation|Key|Index|Unicode[A-Za-z]*|Assertion|NotImplemented|Recursion|Lookup|ZeroDivision)Error\b`)
+var mistake = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:ModuleNotFound|Import|Attribute|Name|Type|Value|Syntax|Indentation|Key|Index|Unicode[A-Za-z]*|Assertion|NotImplemented|Recursion|Lookup|ZeroDivision)Error\b`)
+})
 
 // cause finds the line that says why the build failed.
 func cause(lines []string) (finding, bool) {
@@ -113,12 +120,12 @@ func cause(lines []string) (finding, bool) {
 	switch {
 	case excepted != nil && (strong == nil || !followed(lines, strong.at)):
 		return *excepted, true
-	case strong != nil && last > strong.at && mistake.MatchString(lines[last]) && !followed(lines, strong.at):
+	case strong != nil && last > strong.at && mistake().MatchString(lines[last]) && !followed(lines, strong.at):
 		// A trial that failed, and later a mistake of the program's own.
 		return finding{at: -1}, false
 	case strong != nil:
 		return *strong, true
-	case weak != nil && (last < 0 || !mistake.MatchString(lines[last])):
+	case weak != nil && (last < 0 || !mistake().MatchString(lines[last])):
 		return *weak, true
 	}
 	return finding{at: -1}, false
@@ -127,7 +134,7 @@ func cause(lines []string) (finding, bool) {
 // followed tells whether something behind line i says that a program failed.
 func followed(lines []string, i int) bool {
 	for _, l := range lines[i+1:] {
-		if consequence.MatchString(l) {
+		if consequence().MatchString(l) {
 			return true
 		}
 	}
@@ -164,7 +171,7 @@ func openedFile(lines []string, i int) bool {
 		if strings.Contains(lines[j], "_execute_child") || strings.Contains(lines[j], "subprocess") || strings.Contains(lines[j], "posix_spawn") {
 			return false
 		}
-		if frame.MatchString(lines[j]) {
+		if frame().MatchString(lines[j]) {
 			frames++
 		}
 	}
@@ -187,7 +194,7 @@ func alternatives(lines []string, x *finding) {
 // there is none.
 func lastException(lines []string) int {
 	for i := len(lines) - 1; i >= 0; i-- {
-		if exception.MatchString(lines[i]) {
+		if exception().MatchString(lines[i]) {
 			return i
 		}
 	}
@@ -198,7 +205,7 @@ func lastException(lines []string) int {
 func lastTelling(lines []string) int {
 	for _, strict := range []bool{true, false} {
 		for i := len(lines) - 1; i >= 0; i-- {
-			if telling.MatchString(lines[i]) && !noise(lines[i]) && (!strict || !consequence.MatchString(lines[i])) {
+			if telling().MatchString(lines[i]) && !noise(lines[i]) && (!strict || !consequence().MatchString(lines[i])) {
 				return i
 			}
 		}

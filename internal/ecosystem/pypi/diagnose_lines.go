@@ -3,6 +3,7 @@ package pypi
 import (
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // maxShown is how many lines of a log are shown, and maxShownLine how many
@@ -13,21 +14,27 @@ const (
 )
 
 // telling are words that make a line of a log worth showing.
-var telling = regexp.MustCompile(`(?i)\berror\b|error:|Error\b|fatal|not found|no such file|failed|cannot|can't|could not|unable to|denied|missing|required|undefined|exception|killed|out of memory|non-zero exit`)
+var telling = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)\berror\b|error:|Error\b|fatal|not found|no such file|failed|cannot|can't|could not|unable to|denied|missing|required|undefined|exception|killed|out of memory|non-zero exit`)
+})
 
 // chores are lines that name an error only by the way: what a build copies, and
 // the commands that it runs.
-var chores = regexp.MustCompile(`^\s*(?:copying|creating|adding|writing|reading|hard linking|running|byte-compiling|removing|skipping|installing|including|checking|#|-- (?:Looking|Performing|Found|Detecting|Check)|Looking for|Compiling|Cythonizing) `)
+var chores = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\s*(?:copying|creating|adding|writing|reading|hard linking|running|byte-compiling|removing|skipping|installing|including|checking|#|-- (?:Looking|Performing|Found|Detecting|Check)|Looking for|Compiling|Cythonizing) `)
+})
 
 // command is a compiler's or a linker's call, as a build shows it.
-var command = regexp.MustCompile(`^\s*(?:\[[0-9/ %]+\]\s+)?(?:\S*/)?(?:[a-z0-9_]+-linux-gnu-)?(?:gcc|g\+\+|cc|c\+\+|clang|clang\+\+|ld|ar|cmake|libtool|ccache)(?:-[0-9]+)? -{0,2}\S`)
+var command = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\s*(?:\[[0-9/ %]+\]\s+)?(?:\S*/)?(?:[a-z0-9_]+-linux-gnu-)?(?:gcc|g\+\+|cc|c\+\+|clang|clang\+\+|ld|ar|cmake|libtool|ccache)(?:-[0-9]+)? -{0,2}\S`)
+})
 
-func isCommand(l string) bool { return command.MatchString(l) && !strings.Contains(l, "rror:") }
+func isCommand(l string) bool { return command().MatchString(l) && !strings.Contains(l, "rror:") }
 
-func noise(l string) bool { return chores.MatchString(l) || isCommand(l) }
+func noise(l string) bool { return chores().MatchString(l) || isCommand(l) }
 
 // frame is a place in a Python traceback.
-var frame = regexp.MustCompile(`^ +File "[^"]*", line [0-9]+`)
+var frame = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^ +File "[^"]*", line [0-9]+`) })
 
 // shownLines chooses at most maxShown lines, in their order: those around line at,
 // which says why; the last exception with its place; the other lines that name an
@@ -56,7 +63,7 @@ func shownLines(lines []string, at int) []string {
 	if e := lastException(lines); e >= 0 {
 		add(e)
 		for i := e - 1; i >= 0 && i > e-12; i-- {
-			if frame.MatchString(lines[i]) {
+			if frame().MatchString(lines[i]) {
 				add(i)
 				add(i + 1)
 				break
@@ -73,7 +80,7 @@ func shownLines(lines []string, at int) []string {
 		}
 	}
 	for i := len(lines) - 1; i >= 0 && n < maxShown; i-- {
-		if telling.MatchString(lines[i]) && !noise(lines[i]) && !seen[lines[i]] && !frame.MatchString(lines[i]) {
+		if telling().MatchString(lines[i]) && !noise(lines[i]) && !seen[lines[i]] && !frame().MatchString(lines[i]) {
 			seen[lines[i]] = true
 			add(i)
 		}
@@ -91,7 +98,7 @@ func clipAll(in []string) []string {
 	out := make([]string, len(in))
 	for i, s := range in {
 		most := maxShownLine
-		if consequence.MatchString(s) {
+		if consequence().MatchString(s) {
 			most /= 2 // often a command with all its arguments
 		}
 		out[i] = clip(s, most)
@@ -109,7 +116,7 @@ func clip(s string, n int) string {
 // printable drops control characters and escape sequences, so that a log cannot
 // draw on somebody's terminal.
 func printable(s string) string {
-	s = ansi.ReplaceAllString(strings.ToValidUTF8(s, "\uFFFD"), "")
+	s = ansi().ReplaceAllString(strings.ToValidUTF8(s, "\uFFFD"), "")
 	s = strings.Map(func(r rune) rune {
 		switch {
 		case r == '\t':
@@ -122,4 +129,6 @@ func printable(s string) string {
 	return strings.TrimRight(s, " ")
 }
 
-var ansi = regexp.MustCompile("\x1b(?:\\[[0-9;?]*[A-Za-z]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|.)")
+var ansi = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile("\x1b(?:\\[[0-9;?]*[A-Za-z]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|.)")
+})

@@ -49,7 +49,7 @@ type symptom struct {
 }
 
 // makefiles are what make looks for, not what it runs.
-var makefiles = regexp.MustCompile(`(?i)makefile|\.(?:mk|make|d|o|a|c|h)$`)
+var makefiles = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)makefile|\.(?:mk|make|d|o|a|c|h)$`) })
 
 const (
 	logWord   = `[A-Za-z0-9_.+-]{1,60}`
@@ -117,7 +117,7 @@ var symptoms = sync.OnceValue(func() []symptom {
 		{kind: lacksProgram, weak: true, re: regexp.MustCompile(`(?:^|[\s:/])(?:sh|bash|dash|env|make): (?:\d+: |line \d+: )?'?(` + logWord + `)'?: (?:command )?not found`)},
 		{kind: lacksProgram, weak: true, re: regexp.MustCompile(`^\s*[^\s:]{1,200}: (?:line )?[0-9]{1,6}: (` + logWord + `): (?:command )?not found`)},
 		{kind: lacksProgram, weak: true, re: regexp.MustCompile(`env: ['‘](` + logWord + `)['’]: No such file or directory`)},
-		{kind: lacksProgram, weak: true, re: regexp.MustCompile(`make(?:\[\d+\])?: (` + logWord + `): No such file or directory`), except: makefiles},
+		{kind: lacksProgram, weak: true, re: regexp.MustCompile(`make(?:\[\d+\])?: (` + logWord + `): No such file or directory`), except: makefiles()},
 		{kind: lacksPkgconfig, weak: true, re: regexp.MustCompile(`No package '([^']{1,60})' found|Package '?(` + logWord + `)'?,? (?:required by .{0,100} )?(?:was )?not found`)},
 		{kind: lacksNamed, weak: true, re: regexp.MustCompile(`Dependency "?(` + logWord + `)"? (?:found: NO|not found)`)},
 		{kind: lacksNamed, weak: true, re: regexp.MustCompile(`-- Could NOT find (` + logWord + `)`)},
@@ -269,7 +269,7 @@ func explain(x finding, lines []string, exit int) *record.Failure {
 		f.Advice = "Run it again with fewer builds at a time (-j 1)."
 	case compileError:
 		f.Message = "The compiler refused " + x.m[1] + ", line " + x.m[2] + ": " + clip(strings.TrimRight(x.m[3], ". "), 240) + "."
-		if oldPython.MatchString(x.m[3]) {
+		if oldPython().MatchString(x.m[3]) {
 			f.Advice = "It uses insides of an older Python. A newer version of the package, or one whose C code is generated anew, may do."
 		}
 	case linkError:
@@ -288,7 +288,9 @@ func explain(x finding, lines []string, exit int) *record.Failure {
 }
 
 // oldPython are insides of CPython that 3.11 or an earlier release took away.
-var oldPython = regexp.MustCompile(`tp_print|PyThreadState|_frame|PyFrameObject|PyCodeObject|PyCode_New|_PyUnicode_|_PyLong_|curexc_|exc_(?:type|value|traceback)|use_tracing|PyUnicode_(?:AS_|GET_SIZE)|co_code|ob_digit`)
+var oldPython = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`tp_print|PyThreadState|_frame|PyFrameObject|PyCodeObject|PyCode_New|_PyUnicode_|_PyLong_|curexc_|exc_(?:type|value|traceback)|use_tracing|PyUnicode_(?:AS_|GET_SIZE)|co_code|ob_digit`)
+})
 
 func isProgram(n string) bool { return systemLibraries.kinds[n] != "" }
 
