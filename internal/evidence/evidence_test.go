@@ -280,6 +280,65 @@ func TestExternalURL(t *testing.T) {
 	}
 }
 
+// A clock behind the newest time stamp signs nothing, unless somebody says that it
+// was wrong then; one that steps back by seconds stands still.
+func TestClockSetBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		behind time.Duration
+		accept bool
+		signs  bool
+		stamp  time.Duration // relative to the clock
+	}{
+		"right":              {-time.Hour, false, true, 0},
+		"a step back":        {5 * time.Second, false, true, 5 * time.Second},
+		"set back":           {time.Minute, false, false, 0},
+		"set back, accepted": {24 * time.Hour, true, true, 0},
+		"a step, accepted":   {5 * time.Second, true, true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			ks, err := keys.Open(filepath.Join(dir, "keys"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			now := ks.Leaf.NotBefore.Add(48 * time.Hour).Truncate(time.Second)
+			a, err := evidence.Open(t.Context(), evidence.Config{Dir: filepath.Join(dir, "log"), Keys: ks,
+				Now: func() time.Time { return now }, Last: now.Add(c.behind), AcceptClock: c.accept})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer a.Close()
+			for i := range 2 { // what was accepted once stays so
+				signed, err := a.AttestAll(t.Context(), []evidence.Statement{note(fmt.Sprint("a", i), nil)})
+				if !c.signs {
+					if !fault.Is(err, fault.Unsupported) || !strings.Contains(err.Error(), "--accept-clock") {
+						t.Errorf("signed: %v", err)
+					}
+					continue
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				tr, err := a.TrustedRoot()
+				if err != nil {
+					t.Fatal(err)
+				}
+				v, err := evidence.NewVerifier(evidence.Trust{TrustedRoot: tr, PublicKey: a.PublicKey()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := v.Verify(signed[0].Bundle, digest.FromBytes(nil), "urn:hallmark:test:v1")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := now.Add(c.stamp); !got.Time.Equal(want) {
+					t.Errorf("stamped %s, want %s", got.Time, want)
+				}
+			}
+		})
+	}
+}
+
 func TestClockOutsideOfTheCertificate(t *testing.T) {
 	dir := t.TempDir()
 	ks, err := keys.Open(filepath.Join(dir, "keys"))

@@ -388,10 +388,11 @@ func (s *Store) AllEvidence(ctx context.Context) ([]Evidence, error) {
 	return list[Evidence](ctx, s, "evidence", "id", "1 = 1")
 }
 
-// NewestEvidence is when the newest row of evidence was stored; zero if there is
-// none.
+// NewestEvidence is when the last row of evidence in the log's order was stored; zero
+// if there is none. An earlier one may bear a later time, if the clock was wrong then
+// and somebody has said so.
 func (s *Store) NewestEvidence(ctx context.Context) (time.Time, error) {
-	rows, err := list[Evidence](ctx, s, "evidence", "created DESC LIMIT 1", "log_index IS NOT NULL")
+	rows, err := list[Evidence](ctx, s, "evidence", "log_index DESC, id DESC LIMIT 1", "log_index IS NOT NULL")
 	if err != nil || len(rows) == 0 {
 		return time.Time{}, err
 	}
