@@ -27,14 +27,15 @@ type taskKey struct {
 
 // spec is what somebody wants done.
 type spec struct {
-	key   taskKey
-	name  string        // for people: a purl
-	guess time.Duration // about how long it takes; never 0
-	known bool          // the guess was measured
-	after []taskKey     // begins when these have ended; what is not wanted by anybody has
-	fresh bool          // run it though it has run before
-	spare bool          // nobody waits for it: it is given only workers that would be idle, and never the last one
-	run   func(ctx context.Context, t *turn) error
+	key    taskKey
+	name   string        // for people: a purl
+	guess  time.Duration // about how long it takes; never 0
+	known  bool          // the guess was measured
+	after  []taskKey     // begins when these have ended; what is not wanted by anybody has
+	fresh  bool          // run it though it has run before
+	spare  bool          // nobody waits for it: it is given only workers that would be idle, and never the last one
+	beside taskKey       // a worker that would be idle may begin it while this one of those that it waits for runs; run waits for that one's end itself
+	run    func(ctx context.Context, t *turn) error
 }
 
 // task is one piece of work in the queue. Its fields below mu are guarded by the
@@ -95,6 +96,16 @@ func newQueue(workers int, trace *timeline.Recorder, changed func()) *queue {
 	return q
 }
 
+// over tells whether a task has ended.
+func (t *task) over() bool {
+	select {
+	case <-t.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // turn is a task's time with a worker.
 type turn struct {
 	q    *queue
@@ -138,6 +149,13 @@ func (q *queue) tell() {
 	if q.changed != nil {
 		q.changed()
 	}
+}
+
+// find gives a task that is there; nil if there is none.
+func (q *queue) find(k taskKey) *task {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.tasks[k]
 }
 
 // ended gives a task that has ended and is remembered; nil if there is none.
@@ -270,15 +288,44 @@ func (q *queue) dispatch() {
 		if q.ready[0].spare && len(q.idle) == 1 {
 			break // whatever comes next that somebody waits for finds a worker
 		}
-		t := heap.Pop(&q.ready).(*task)
-		t.lane, q.idle = q.idle[0], q.idle[1:]
-		t.running, t.began, t.phase = true, time.Now(), "starting"
-		q.running[t] = true
-		turn := &turn{q: q, t: t, lane: t.lane, jobs: q.jobs()}
-		go q.execute(t, turn)
+		q.start(heap.Pop(&q.ready).(*task))
+	}
+	for len(q.idle) > 0 && q.waiting() == 0 {
+		t := q.besides()
+		if t == nil {
+			break
+		}
+		q.start(t)
 	}
 	q.trace.Count(q.waiting(), len(q.running))
 	q.tell()
+}
+
+// start gives a task a worker; mu is held and there is an idle one.
+func (q *queue) start(t *task) {
+	t.lane, q.idle = q.idle[0], q.idle[1:]
+	t.running, t.began, t.phase = true, time.Now(), "starting"
+	q.running[t] = true
+	go q.execute(t, &turn{q: q, t: t, lane: t.lane, jobs: q.jobs()})
+}
+
+// worthBeside is how long a task has to take for it to be begun beside the one that
+// it waits for. Little is won by short ones, and what fails at once is not begun a
+// second time for nothing.
+const worthBeside = 5 * time.Second
+
+// besides gives the longest task that waits for nothing but one that runs, and can
+// be begun beside it; nil if there is none. mu is held.
+func (q *queue) besides() *task {
+	var best *task
+	for d := range q.running {
+		for _, t := range d.next {
+			if t.beside == d.key && t.guess >= worthBeside && t.waits == 1 && !t.running && !t.ended && (best == nil || t.guess > best.guess || t.guess == best.guess && t.seq < best.seq) {
+				best = t
+			}
+		}
+	}
+	return best
 }
 
 // waiting is how many tasks could run and that somebody waits for. mu is held.
@@ -341,6 +388,8 @@ func (q *queue) end(t *task, err error) {
 	for _, n := range t.next {
 		switch {
 		case n.ended:
+		case n.running: // it was begun beside t, and looks at what came of it by itself
+			n.waits--
 		case err != nil:
 			q.end(n, err)
 		default:

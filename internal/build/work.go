@@ -148,12 +148,22 @@ func (w *work) others(ctx context.Context, s plan.Step, builds []record.Build) e
 	if !coming && b == nil {
 		return nil
 	}
+	rebuilds, err := w.e.Records.Rebuilds(ctx, s.ID)
+	if err != nil {
+		return err
+	}
+	// Beside the first build only what is due whatever that gives.
+	beside := coming && len(rebuilds) == 0
 	want := func(p record.Purpose, run func(context.Context, *turn) error) error {
 		k := taskKey{s.ID, p}
 		if w.e.queue.ended(k) != nil {
 			return nil
 		}
-		return w.add(ctx, spec{key: k, name: string(s.PURL), after: []taskKey{{s.ID, record.First}}, run: run}, s)
+		x := spec{key: k, name: string(s.PURL), after: []taskKey{{s.ID, record.First}}, run: run}
+		if p == record.Rebuild && beside {
+			x.beside = taskKey{s.ID, record.First}
+		}
+		return w.add(ctx, x, s)
 	}
 	src := w.sources[s.Source()]
 	if coming && len(src.Removed) > 0 || w.e.prebuiltDue(src, b, builds) != "" {
@@ -163,10 +173,6 @@ func (w *work) others(ctx context.Context, s plan.Step, builds []record.Build) e
 	}
 	due := coming
 	if !coming && b.Outcome == record.Succeeded {
-		rebuilds, err := w.e.Records.Rebuilds(ctx, s.ID)
-		if err != nil {
-			return err
-		}
 		due = w.e.secondDue(b, builds, rebuilds) != ""
 	}
 	if !due {
@@ -240,6 +246,9 @@ func (w *work) runPrebuilt(s plan.Step) func(context.Context, *turn) error {
 
 func (w *work) runSecond(s plan.Step) func(context.Context, *turn) error {
 	return func(ctx context.Context, t *turn) error {
+		if f := w.e.queue.find(taskKey{s.ID, record.First}); f != nil && !f.over() {
+			return w.secondBeside(ctx, s, f, t)
+		}
 		if !w.good(s.ID) {
 			return nil
 		}
@@ -256,12 +265,55 @@ func (w *work) runSecond(s plan.Step) func(context.Context, *turn) error {
 	}
 }
 
+// secondBeside makes the second build while the first one runs. Nothing of it is
+// kept before the first one has ended, and nothing at all if that failed: then it
+// is stopped, as if it had never begun.
+func (w *work) secondBeside(ctx context.Context, s plan.Step, first *task, t *turn) error {
+	run, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		select {
+		case <-first.done:
+			if !w.good(s.ID) {
+				stop()
+			}
+		case <-run.Done():
+		}
+	}()
+	rec, _, err := w.e.run(run, s, record.Rebuild, w.output, t)
+	if err == nil {
+		t.phase("wait")
+	}
+	select {
+	case <-first.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case first.err != nil:
+		return first.err
+	case !w.good(s.ID):
+		return nil
+	case err != nil:
+		return err
+	}
+	return w.compared(ctx, s, w.get(s.ID), rec, t)
+}
+
 // second makes one second build, compares, and appends both to the series.
 func (w *work) second(ctx context.Context, s plan.Step, first *record.Build, t *turn) error {
 	rec, _, err := w.e.run(ctx, s, record.Rebuild, w.output, t)
 	if err != nil {
 		return err
 	}
+	return w.compared(ctx, s, first, rec, t)
+}
+
+// compared keeps a second build, compares it with the first, and appends both to
+// the series.
+func (w *work) compared(ctx context.Context, s plan.Step, first, rec *record.Build, t *turn) error {
 	if err := w.keep(ctx, s, rec, t); err != nil {
 		return err
 	}
