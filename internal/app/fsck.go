@@ -339,7 +339,7 @@ func (a *App) bundles(ctx context.Context) (*logged, error) {
 		if err != nil {
 			continue // named already
 		}
-		v, err := check.Verify(b, row.Subject, row.PredicateType)
+		v, err := check.VerifyWhole(b, row.Subject, row.PredicateType)
 		switch {
 		case err != nil:
 			bad(row, err)

@@ -80,7 +80,7 @@ func TestSpelledIsAsJudged(t *testing.T) {
 		if !ok {
 			t.Fatalf("bundle %d is not accepted the short way: %s", i, b)
 		}
-		want, err := v.judge(b, ss[i].Subject.Digest, ss[i].PredicateType)
+		want, err := v.VerifyWhole(b, ss[i].Subject.Digest, ss[i].PredicateType)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +149,7 @@ func TestSpelledRefusesWhatIsJudgedFalse(t *testing.T) {
 		if _, ok := v.spelled(b, ss[1].Subject.Digest, ss[1].PredicateType); ok {
 			t.Errorf("%s: accepted", name)
 		}
-		if _, err := v.judge(b, ss[1].Subject.Digest, ss[1].PredicateType); err == nil {
+		if _, err := v.VerifyWhole(b, ss[1].Subject.Digest, ss[1].PredicateType); err == nil {
 			t.Errorf("%s: the whole verification accepts it", name)
 		}
 	}
@@ -296,7 +296,7 @@ func BenchmarkVerify(b *testing.B) {
 	if err := again.Close(); err != nil {
 		b.Fatal(err)
 	}
-	for name, verify := range map[string]func([]byte, digest.Digest, string) (*Verified, error){"short": v.Verify, "whole": v.judge} {
+	for name, verify := range map[string]func([]byte, digest.Digest, string) (*Verified, error){"short": v.Verify, "whole": v.VerifyWhole} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
 				if _, err := verify(signed[0].Bundle, s.Subject.Digest, s.PredicateType); err != nil {
