@@ -376,7 +376,6 @@ func TestStockTools(t *testing.T) {
 		t.Skip("builds cosign and slsa-verifier on first use")
 	}
 	cosign, slsa := evidencetest.Cosign(t), evidencetest.SLSAVerifier(t)
-	_ = slsa
 	in, other := install(t), install(t)
 	dir := t.TempDir()
 	put := func(name string, b []byte) string {
