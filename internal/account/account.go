@@ -16,6 +16,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"strings"
+	"sync"
 	"time"
 
 	"hallmark/internal/access"
@@ -70,11 +71,12 @@ func New(rows Rows, now func() time.Time) (*Service, error) {
 	if now == nil {
 		now = time.Now
 	}
-	s := &Service{rows: rows, now: now, slow: newLimiter(now), busy: make(chan struct{}, 4)}
-	var err error
-	s.dummy, err = hash(random(), params)
-	return s, err
+	dummy, err := dummyHash()
+	return &Service{rows: rows, now: now, slow: newLimiter(now), dummy: dummy, busy: make(chan struct{}, 4)}, err
 }
+
+// dummyHash is made once: of a password that nobody knows.
+var dummyHash = sync.OnceValues(func() (string, error) { return hash(random(), params) })
 
 // random is 256 random bits in base64url.
 func random() string {
