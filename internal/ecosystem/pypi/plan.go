@@ -77,7 +77,9 @@ type Planner struct {
 	envs    map[string]*Solution
 	sdists  map[string]map[string]bool // by project, the versions that have a source
 	asked   map[string]bool            // projects that a solve looked at
-	hit     bool                       // a candidate was left out because it is being planned
+	hit     []string                   // candidates that the last solve left out because they are being planned
+	journal journal
+	rings   int // how often a ring made something be planned once more
 }
 
 // node is one package as far as it is planned.
@@ -85,6 +87,7 @@ type node struct {
 	step      *plan.Step
 	source    digest.Digest
 	unplanned *plan.Unplanned
+	ring      []string // unplanned only because these are being planned; empty: for good
 }
 
 func (p *Planner) say(format string, args ...any) {
@@ -193,6 +196,7 @@ func (p *Planner) reset() {
 	p.nodes, p.known, p.stack = map[string]*node{}, map[digest.Digest]plan.Step{}, nil
 	p.queries, p.sources, p.envs = map[digest.Digest]plan.Step{}, map[digest.Digest]plan.Source{}, map[string]*Solution{}
 	p.order, p.asked, p.sdists = nil, map[string]bool{}, map[string]map[string]bool{}
+	p.journal, p.rings, p.hit = journal{}, 0, nil
 }
 
 // finish puts what was planned into the plan, in orders that depend on nothing
@@ -276,7 +280,7 @@ func publishedOf(c Candidate) *plan.Published {
 // plan plans one package and everything it is built with.
 func (p *Planner) plan(ctx context.Context, pin Pin) (*node, error) {
 	key := pin.Name + "@" + pin.Version
-	if n := p.nodes[key]; n != nil {
+	if n := p.nodes[key]; n != nil && p.stands(n) {
 		return n, nil
 	}
 	if err := ctx.Err(); err != nil {
@@ -288,7 +292,7 @@ func (p *Planner) plan(ctx context.Context, pin Pin) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.nodes[key] = n
+	p.putNode(key, n)
 	return n, nil
 }
 
@@ -320,6 +324,15 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 		return nil, err
 	}
 	withSource := func(n *node) *node { n.source = src.Digest; return n }
+	because := func(b *blocked, deps []plan.Step) *node {
+		n := withSource(no(b.Code, b.Cause, p.inputs(src, deps), "%s", b.Message))
+		for _, k := range b.Ring {
+			if k != pin.Name+"@"+pin.Version {
+				n.ring = append(n.ring, k)
+			}
+		}
+		return n
+	}
 	if len(prep.Removed) > maxNatives {
 		return withSource(no("build-failed", "", nil, "Its source has %d native and bytecode files: at most %d.", len(prep.Removed), maxNatives)), nil
 	}
@@ -327,7 +340,7 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 	if err != nil {
 		return withSource(no("build-failed", "", nil, "Nothing says how it is built: %s.", oneLine(err))), nil
 	}
-	p.sources[src.Digest] = src
+	p.putSource(src)
 	recipe.Override = override
 
 	base := plan.Step{PURL: u, Recipe: recipe, Env: plan.Environment{
@@ -353,7 +366,7 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 		return nil, err
 	}
 	if blocked != nil {
-		return withSource(no(blocked.Code, blocked.Cause, p.inputs(src, deps), "%s", blocked.Message)), nil
+		return because(blocked, deps), nil
 	}
 	query := base
 	query.Recipe.Kind = "pep517-query"
@@ -366,7 +379,7 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asking the backend of %s for its requirements: %w", u, err)
 	}
-	p.queries[query.ID] = query
+	p.putQuery(query)
 	if failure != nil {
 		n := withSource(no("build-failed", causeOf(failure, deps), query.Inputs, "%s", queryMessage(failure)))
 		if failure.Class != record.FailDependency {
@@ -387,17 +400,14 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 			return nil, err
 		}
 		if blocked != nil {
-			return withSource(no(blocked.Code, blocked.Cause, p.inputs(src, deps), "%s", blocked.Message)), nil
+			return because(blocked, deps), nil
 		}
 	}
 	step.Inputs = p.inputs(src, deps)
 	if step, err = step.Seal(); err != nil {
 		return nil, err
 	}
-	if _, ok := p.known[step.ID]; !ok {
-		p.known[step.ID] = step
-		p.order = append(p.order, step.ID)
-	}
+	p.putStep(step)
 	return &node{step: &step, source: src.Digest}, nil
 }
 
@@ -443,20 +453,18 @@ func (p *Planner) epoch(pin Pin, newest time.Time) int64 {
 type blocked struct {
 	Code, Message string
 	Cause         purl.PURL
+	Ring          []string // it is so only because these are being planned
 }
 
-// environment solves a set of build requirements and plans everything in it.
-//
-// A known hazard: when something in it turns out to be in a ring with what is on
-// the stack, the set is not solved once more without that version. A ring that an
-// older version of B would open is opened if planning comes upon it at B, not if
-// it comes upon it at what B is built with.
+// environment solves a set of build requirements and plans everything in it. What
+// turns out to be in a ring with what is being planned is left out, as long as
+// another version does in its place.
 func (p *Planner) environment(ctx context.Context, requires []string) ([]plan.Step, *blocked, error) {
 	var reqs []Requirement
 	for _, t := range requires {
 		r, err := ParseRequirement(t)
 		if err != nil {
-			return nil, &blocked{"build-failed", fmt.Sprintf("Its build requirement %.120q cannot be read: %s.", t, oneLine(err)), ""}, nil
+			return nil, &blocked{Code: "build-failed", Message: fmt.Sprintf("Its build requirement %.120q cannot be read: %s.", t, oneLine(err))}, nil
 		}
 		reqs = append(reqs, r)
 	}
@@ -464,54 +472,86 @@ func (p *Planner) environment(ctx context.Context, requires []string) ([]plan.St
 		return nil, nil, nil
 	}
 	sort.SliceStable(reqs, func(i, j int) bool { return reqs[i].String() < reqs[j].String() })
+	without := map[string]bool{}
+	m := p.mark()
+	steps, bad, rings, err := p.environmentWithout(ctx, reqs, without)
+	if err != nil || len(rings) == 0 {
+		return steps, bad, err
+	}
+	// The first try is the one to tell of if no other goes better.
+	first := p.undo(m)
+	for len(rings) > 0 && p.rings < maxRings {
+		p.rings++
+		for _, k := range rings {
+			without[k] = true
+		}
+		more, blocked, again, err := p.environmentWithout(ctx, reqs, without)
+		if err != nil || blocked == nil {
+			return more, blocked, err
+		}
+		p.undo(m)
+		rings = again
+	}
+	p.redo(first)
+	return steps, bad, nil
+}
+
+// environmentWithout is environment without some versions. rings are the versions
+// in it that cannot be planned because of what is being planned, if that is all that
+// stands in its way.
+func (p *Planner) environmentWithout(ctx context.Context, reqs []Requirement, without map[string]bool) (steps []plan.Step, bad *blocked, rings []string, err error) {
 	var parts []string
 	for _, r := range reqs {
 		parts = append(parts, r.String())
 	}
 	key := strings.Join(parts, "\n")
 	sol := p.envs[key]
-	if sol == nil || p.uses(sol) {
-		p.hit = false
-		var err error
-		sol, err = Resolve(ctx, p.Provider, p.Env, reqs, Options{Override: p.Overrides, Constraint: p.buildable(ctx)})
+	if sol == nil || len(without) > 0 || p.uses(sol) {
+		p.hit = nil
+		sol, err = Resolve(ctx, p.Provider, p.Env, reqs, Options{Override: p.Overrides, Constraint: p.buildable(ctx, without)})
+		hit := p.hit
 		switch {
 		case fault.Is(err, fault.Conflict), fault.Is(err, fault.NotFound), fault.Is(err, fault.Hostile), fault.Is(err, fault.Unverified):
 			why := "Its build requirements cannot be met: " + oneLine(err) + "."
-			if p.hit {
+			if len(hit) > 0 {
 				why = "Its build requirements form a ring (" + strings.Join(p.stack, " → ") + ") that no other version opens: " + oneLine(err) + "."
 			}
-			return nil, &blocked{"build-failed", why, ""}, nil
+			return nil, &blocked{Code: "build-failed", Message: why, Ring: hit}, nil, nil
 		case err != nil:
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		p.note(sol)
-		if !p.hit {
+		if len(hit) == 0 && len(without) == 0 {
 			p.envs[key] = sol
 		}
 	}
 	if len(sol.Pins) > maxEnvironment {
-		return nil, &blocked{"build-failed", fmt.Sprintf("Its build environment has %d packages: at most %d.", len(sol.Pins), maxEnvironment), ""}, nil
+		return nil, &blocked{Code: "build-failed", Message: fmt.Sprintf("Its build environment has %d packages: at most %d.", len(sol.Pins), maxEnvironment)}, nil, nil
 	}
-	var steps []plan.Step
-	var bad *blocked
+	forGood := false // something cannot be planned, ring or none
 	for _, pin := range sol.Pins {
 		n, err := p.plan(ctx, pin)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
-		if n.step == nil {
-			if bad == nil {
-				cause := purlOf(pin)
-				if n.unplanned.Cause != "" {
-					cause = n.unplanned.Cause
-				}
-				bad = &blocked{"build-failed", fmt.Sprintf("It is built with %s, which could not be built: %s", purlOf(pin), n.unplanned.Message), cause}
-			}
+		if n.step != nil {
+			steps = append(steps, *n.step)
 			continue
 		}
-		steps = append(steps, *n.step)
+		if bad == nil {
+			cause := purlOf(pin)
+			if n.unplanned.Cause != "" {
+				cause = n.unplanned.Cause
+			}
+			bad = &blocked{Code: "build-failed", Message: fmt.Sprintf("It is built with %s, which could not be built: %s", purlOf(pin), n.unplanned.Message), Cause: cause}
+		}
+		forGood = forGood || len(n.ring) == 0
+		bad.Ring, rings = append(bad.Ring, n.ring...), append(rings, pin.Name+"@"+pin.Version)
 	}
-	return steps, bad, nil
+	if forGood {
+		bad.Ring, rings = nil, nil
+	}
+	return steps, bad, rings, nil
 }
 
 // uses tells whether a solution has something in it that is being planned now.
@@ -528,15 +568,18 @@ func (p *Planner) uses(s *Solution) bool {
 
 // buildable vetoes what may not be in a build's environment: what has no source
 // (no published wheel ever enters a build), and, so that rings open, what is
-// being planned right now.
-func (p *Planner) buildable(ctx context.Context) func(name, version string) error {
+// being planned right now and what is without, since it needs that.
+func (p *Planner) buildable(ctx context.Context, without map[string]bool) func(name, version string) error {
 	return func(name, version string) error {
 		key := name + "@" + version
-		for _, k := range p.stack {
-			if k == key {
-				p.hit = true
-				return fmt.Errorf("%s is being built at this very point", key)
+		if slices.Contains(p.stack, key) {
+			if !slices.Contains(p.hit, key) {
+				p.hit = append(p.hit, key)
 			}
+			return fmt.Errorf("%s is being built at this very point", key)
+		}
+		if without[key] {
+			return fmt.Errorf("%s is built with what is being built at this very point", key)
 		}
 		have, err := p.sourceVersions(ctx, name)
 		if err != nil {

@@ -379,8 +379,7 @@ func TestPlanRings(t *testing.T) {
 		y.sdist("bb", "1", built("aa", "aa"))
 		y.want(y.plan("bb"), "aa=1() bb=1(aa=1)")
 	})
-	// Entered at bb it stays shut: see environment, which does not go back.
-	for _, entry := range [][]string{{"aa"}, {"aa", "bb"}} {
+	for _, entry := range [][]string{{"aa"}, {"aa", "bb"}, {"bb"}} {
 		t.Run("opened by an older version, from "+strings.Join(entry, " "), func(t *testing.T) {
 			y := newYard(t)
 			y.sdist("aa", "2", built("bb", "bb"))
@@ -395,6 +394,19 @@ func TestPlanRings(t *testing.T) {
 			}
 		})
 	}
+	t.Run("opened further in, leaving nothing behind", func(t *testing.T) {
+		y := newYard(t)
+		y.sdist("aa", "2", built("bb", "cc", "dd"))
+		y.sdist("aa", "1", inTree)
+		y.sdist("bb", "1", built("aa", "aa"))
+		y.sdist("cc", "1", built("bb", "bb"))
+		y.sdist("dd", "1", inTree) // needed by what is given up alone
+		p := y.plan("bb")
+		y.want(p, "aa=1() bb=1(aa=1)")
+		if len(p.Unplanned) != 0 || len(p.Sources) != 2 || len(p.Queries) != 2 {
+			t.Errorf("left behind: %+v, %d sources, %d queries", p.Unplanned, len(p.Sources), len(p.Queries))
+		}
+	})
 	t.Run("that nothing opens", func(t *testing.T) {
 		y := newYard(t)
 		y.sdist("aa", "1", built("bb", "bb"))
