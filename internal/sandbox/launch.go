@@ -140,6 +140,8 @@ func unixConn(fd int) (*net.UnixConn, error) {
 // maxAnswer bounds an answer.
 const maxAnswer = 64 << 20
 
+var errAnswerTooLong = errors.New("the supervisor's answer is too long")
+
 // read gives the supervisor's answer, which begins with its length. Descriptors
 // that come along are those that the kernel takes long to close: that is done
 // here, where nobody waits for it, and after the supervisor's end, which would
@@ -161,7 +163,7 @@ func (p *supervisorProcess) read() ([]byte, error) {
 		if len(answer) >= answerHead {
 			size := uint64(binary.BigEndian.Uint32(answer))
 			if size > maxAnswer {
-				return nil, errors.New("the supervisor's answer is too long")
+				return nil, errAnswerTooLong
 			}
 			if uint64(len(answer)) >= answerHead+size {
 				return answer[answerHead : answerHead+size], nil
@@ -171,7 +173,7 @@ func (p *supervisorProcess) read() ([]byte, error) {
 		case err != nil:
 			return nil, err
 		case n == 0:
-			return nil, io.ErrUnexpectedEOF
+			return nil, io.EOF
 		}
 	}
 }
