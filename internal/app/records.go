@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	"hallmark/internal/blob"
 	"hallmark/internal/canonical"
 	"hallmark/internal/digest"
 	"hallmark/internal/plan"
@@ -18,12 +19,15 @@ import (
 const maxDocument = plan.MaxBytes
 
 // put stores a document as canonical JSON and gives its digest.
-func (a *App) put(ctx context.Context, v any) (digest.Digest, error) {
+func (a *App) put(ctx context.Context, v any) (digest.Digest, error) { return putInto(ctx, a.Blobs, v) }
+
+// putInto stores a document.
+func putInto(ctx context.Context, blobs *blob.Store, v any) (digest.Digest, error) {
 	d, b, err := canonical.Digest(v)
 	if err != nil {
 		return "", err
 	}
-	_, _, err = a.Blobs.Put(ctx, bytes.NewReader(b), d, maxDocument)
+	_, _, err = blobs.Put(ctx, bytes.NewReader(b), d, maxDocument)
 	return d, err
 }
 

@@ -25,6 +25,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"hallmark/internal/digest"
@@ -41,14 +42,14 @@ const (
 )
 
 // Store is a folder of blobs. Its methods may be called from several goroutines
-// and, but for Open's cleaning, from several processes.
+// and from several processes.
 type Store struct {
 	dir      string
 	readOnly bool
 }
 
-// Open opens dir as its one writer, makes it if it is missing, and removes what
-// earlier writers left unfinished. The caller holds the data directory's lock.
+// Open opens dir for writing, makes it if it is missing, and removes what earlier
+// writers left unfinished. What another process is writing now is locked, and stays.
 func Open(dir string) (*Store, error) {
 	for _, d := range []string{dir, filepath.Join(dir, hashDir), filepath.Join(dir, tmpDir)} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -60,11 +61,48 @@ func Open(dir string) (*Store, error) {
 		return nil, fmt.Errorf("open blobs in %s: %w", dir, err)
 	}
 	for _, e := range left {
-		if err := os.RemoveAll(filepath.Join(dir, tmpDir, e.Name())); err != nil {
+		if err := removeLeft(filepath.Join(dir, tmpDir, e.Name())); err != nil {
 			return nil, fmt.Errorf("open blobs in %s: remove the unfinished %s: %w", dir, e.Name(), err)
 		}
 	}
 	return &Store{dir: dir}, nil
+}
+
+// removeLeft removes an unfinished file unless somebody holds its lock.
+func removeLeft(name string) error {
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		defer f.Close()
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+			return nil
+		}
+	}
+	return os.RemoveAll(name)
+}
+
+// unfinished makes a temporary file that is locked for as long as it is open, so
+// that no other process takes it for left behind.
+func (s *Store) unfinished() (*os.File, error) {
+	for range 10 {
+		f, err := os.CreateTemp(filepath.Join(s.dir, tmpDir), "put-*")
+		if err != nil {
+			return nil, err
+		}
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+			return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+		}
+		// Between the two it may have been swept.
+		if st, err := os.Stat(f.Name()); err == nil {
+			if own, err := f.Stat(); err == nil && os.SameFile(st, own) {
+				return f, nil
+			}
+		}
+		f.Close()
+	}
+	return nil, errors.New("its temporary files are taken away again and again")
 }
 
 // OpenReader opens dir for reading only; it changes nothing in it and every Put
@@ -94,15 +132,15 @@ func (s *Store) Put(ctx context.Context, r io.Reader, want digest.Digest, limit 
 	if want != "" && !want.Valid() {
 		return "", 0, fault.New(fault.Usage, "store a blob: %.80q is no digest", want)
 	}
-	f, err := os.CreateTemp(filepath.Join(s.dir, tmpDir), "put-*")
+	f, err := s.unfinished()
 	if err != nil {
 		return "", 0, fmt.Errorf("store a blob: %w", err)
 	}
 	defer func() {
 		if err != nil {
-			f.Close()
 			os.Remove(f.Name())
 		}
+		f.Close()
 	}()
 	hr := &hashing{ctx: ctx, r: r, limit: limit, h: sha256.New()}
 	n, err = io.Copy(f, hr)
@@ -121,9 +159,6 @@ func (s *Store) Put(ctx context.Context, r io.Reader, want digest.Digest, limit 
 	}
 	if err = f.Sync(); err != nil {
 		return "", n, fmt.Errorf("store blob %s: sync: %w", d, err)
-	}
-	if err = f.Close(); err != nil {
-		return "", n, fmt.Errorf("store blob %s: %w", d, err)
 	}
 	dst := s.Path(d)
 	parent := filepath.Dir(dst)

@@ -2,6 +2,7 @@ package blob_test
 
 import (
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -88,5 +89,38 @@ func TestWalkRefusesForeignFiles(t *testing.T) {
 	}
 	if err := s.Walk(func(digest.Digest, int64) error { return nil }); !fault.Is(err, fault.Corrupt) {
 		t.Fatalf("error is %v", err)
+	}
+}
+
+// Another process that opens the folder takes away what was left behind and leaves
+// what is being written.
+func TestOpenLeavesWhatIsBeingWritten(t *testing.T) {
+	dir := t.TempDir()
+	s, err := blob.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(dir, "tmp", "put-left")
+	if err := os.WriteFile(left, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		_, _, err := s.Put(t.Context(), r, "", 100)
+		done <- err
+	}()
+	if _, err := w.Write([]byte("half")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := blob.Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if err := <-done; err != nil {
+		t.Errorf("what was being written: %v", err)
+	}
+	if _, err := os.Stat(left); err == nil {
+		t.Error("what was left behind is there")
 	}
 }

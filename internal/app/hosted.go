@@ -1,0 +1,163 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"hallmark/internal/account"
+	"hallmark/internal/blob"
+	"hallmark/internal/build"
+	"hallmark/internal/digest"
+	"hallmark/internal/ecosystem/pypi"
+	"hallmark/internal/fault"
+	"hallmark/internal/jobs"
+	"hallmark/internal/platform"
+	"hallmark/internal/project"
+	"hallmark/internal/store"
+)
+
+// Hosted is a data directory that a server works on: read through an App, changed
+// through the platform, built by jobs. Commands may work on it at the same time:
+// only a build holds the data directory's lock.
+type Hosted struct {
+	*App     // for reading
+	Accounts *account.Service
+	Platform *platform.Service
+	Queue    *jobs.Queue
+
+	rows *store.Store
+	docs documents
+}
+
+// Host opens a data directory for a server, makes it if it is not there, and takes
+// up the builds that an earlier server left. log is told what goes wrong.
+func Host(ctx context.Context, cfg Config, log *slog.Logger) (*Hosted, error) {
+	// Keys, database and its schema are made, and what is signed but not yet in the
+	// log is finished, by a writer.
+	w, err := Open(ctx, cfg, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	read := cfg
+	read.Timeline, read.Progress = "", nil
+	a, err := Open(ctx, read, false)
+	if err != nil {
+		return nil, err
+	}
+	h := &Hosted{App: a}
+	ok := false
+	defer func() {
+		if !ok {
+			h.App.Close()
+			if h.rows != nil {
+				h.rows.Close()
+			}
+		}
+	}()
+	h.docs.App = a
+	if h.docs.blobs, err = blob.Open(a.path("blobs")); err != nil {
+		return nil, err
+	}
+	if h.rows, err = store.OpenWriter(ctx, a.path("hallmark.db"), h.docs.blobs, store.WithKey(a.keys.Journal())); err != nil {
+		return nil, err
+	}
+	if h.Accounts, err = account.New(h.rows, nil); err != nil {
+		return nil, err
+	}
+	h.Queue, err = jobs.Open(ctx, jobs.Config{DB: h.rows.DB(), Rows: h.rows, Log: log,
+		Build: func(ctx context.Context, r store.Run, p *jobs.Progress) error { return runJob(ctx, cfg, r, p) }})
+	if err != nil {
+		return nil, err
+	}
+	h.Platform = platform.New(h.rows, h.docs, h.Queue, h.Accounts, account.NewID, nil)
+	if err := h.Queue.Start(context.WithoutCancel(ctx)); err != nil {
+		return nil, err
+	}
+	ok = true
+	return h, nil
+}
+
+// Close ends the build that runs, which the next server goes on with, and lets go
+// of everything.
+func (h *Hosted) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	err := h.Queue.Stop(ctx)
+	if err != nil {
+		err = fmt.Errorf("stop the builds: %w", err)
+	}
+	return errors.Join(err, h.rows.Close(), h.App.Close())
+}
+
+// runJob builds the commit of a run as the command does: with the data directory's
+// lock, and everything opened anew.
+func runJob(ctx context.Context, cfg Config, r store.Run, p *jobs.Progress) error {
+	cfg.Retry, cfg.Progress, cfg.Timeline = r.Retry, &jobProgress{p: p}, ""
+	a, err := Open(ctx, cfg, true)
+	if fault.Is(err, fault.Conflict) {
+		return jobs.Busy{Err: err}
+	}
+	if err != nil {
+		return err
+	}
+	_, err = a.Builds(ctx, r.Commit)
+	return errors.Join(err, a.Close())
+}
+
+// jobProgress tells those who watch a run what a command would print.
+type jobProgress struct{ p *jobs.Progress }
+
+// Stage is Progress's.
+func (j *jobProgress) Stage(name string) { j.p.Stage(name) }
+
+// Step is Progress's.
+func (j *jobProgress) Step(done, total int, what string) { j.p.Step(done, total, what) }
+
+// Work is Progress's.
+func (j *jobProgress) Work(w build.State) {
+	doing := make([]jobs.Doing, 0, len(w.Running))
+	for _, r := range w.Running {
+		doing = append(doing, jobs.Doing{PURL: r.Name, Purpose: r.Phase, Since: r.Began})
+	}
+	j.p.Doing(doing)
+	if w.Total > 0 {
+		j.p.Step(w.Done, w.Total, "")
+	}
+}
+
+// Note is Progress's.
+func (j *jobProgress) Note(text string) { j.p.Note(text) }
+
+// documents are commits' documents for the platform.
+type documents struct {
+	*App
+	blobs *blob.Store
+}
+
+var _ platform.Documents = documents{}
+
+// KeepCommit is platform.Documents's.
+func (d documents) KeepCommit(ctx context.Context, c project.Commit) (digest.Digest, error) {
+	return putInto(ctx, d.blobs, c)
+}
+
+// Requirement is platform.Documents's.
+func (documents) Requirement(text string) (canonical, name string, err error) {
+	r, err := pypi.ParseUserRequirement(text)
+	if err != nil {
+		return "", "", err
+	}
+	return r.String(), r.Name, nil
+}
+
+// Policy is platform.Documents's.
+func (documents) Policy(uri string) error {
+	_, _, err := Policy(uri)
+	return err
+}
