@@ -188,14 +188,6 @@ func (a *App) dryPlan(ctx context.Context, cfg project.Config, own []pypi.Overri
 	if err != nil {
 		return nil, err
 	}
-	env, err := a.environment()
-	if err != nil {
-		return nil, err
-	}
-	shipped, err := shippedOverrides()
-	if err != nil {
-		return nil, err
-	}
 	at, err := time.Parse(time.RFC3339, cfg.AtTime)
 	if err != nil {
 		return nil, fault.New(fault.Usage, "at_time %q: %w", cfg.AtTime, err)
@@ -211,22 +203,18 @@ func (a *App) dryPlan(ctx context.Context, cfg project.Config, own []pypi.Overri
 	}
 	e.Tmp = tmp
 	h := &dryHost{a: a, e: e, f: f, seen: map[string]bool{}}
-	profile, _ := a.runner.Profile()
-	provider := pypi.NewIndexProvider(client, at, func(_ context.Context, c pypi.Candidate) (io.ReadCloser, error) {
+	planner, err := a.planner(at, own)
+	if err != nil {
+		return nil, err
+	}
+	planner.Host, planner.Fetch = h, h.fetch
+	planner.Provider = pypi.NewIndexProvider(client, at, func(_ context.Context, c pypi.Candidate) (io.ReadCloser, error) {
 		d := digest.Digest(digest.Prefix + c.Sdist.SHA256)
 		if !a.Blobs.Has(d) {
 			return nil, fault.New(fault.NotFound, "%s is not stored", c.Sdist.Name) // a wheel's metadata is the next best
 		}
 		return a.Blobs.Open(d)
 	}, nil)
-	planner := &pypi.Planner{
-		Provider: provider, Env: env, Platform: a.Platform(), Profile: profile, At: at, Host: h,
-		Seed: plan.Seed{Name: a.pin.Name, Digest: a.pinID}, Fetch: h.fetch, Programs: a.pin.Programs(),
-		Recipes: func(name, version string) (*plan.Override, error) {
-			return pypi.PickOverride(name, version, own, shipped)
-		},
-		Progress: func(what string) { a.progress.Step(0, 0, what) },
-	}
 	a.progress.Stage("solve without fetching")
 	return planner.Plan(ctx, cfg.Requirements)
 }

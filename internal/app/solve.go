@@ -184,34 +184,20 @@ func (a *App) solve(ctx context.Context, requirements []string, at time.Time, ow
 	if err != nil {
 		return nil, err
 	}
-	env, err := a.environment()
+	planner, err := a.planner(at, own)
 	if err != nil {
 		return nil, err
 	}
-	shipped, err := shippedOverrides()
-	if err != nil {
+	if planner.Seed.Bytes, err = a.seedBytes(ctx); err != nil {
 		return nil, err
 	}
-	seedBytes, err := a.seedBytes(ctx)
-	if err != nil {
-		return nil, err
-	}
-	profile, _ := a.runner.Profile()
-	provider := pypi.NewIndexProvider(client, at, func(ctx context.Context, c pypi.Candidate) (io.ReadCloser, error) {
+	planner.Provider = pypi.NewIndexProvider(client, at, func(ctx context.Context, c pypi.Candidate) (io.ReadCloser, error) {
 		if err := a.fetch(ctx, c.Name, *c.Sdist); err != nil {
 			return nil, err
 		}
 		return a.Blobs.Open(digest.Digest(digest.Prefix + c.Sdist.SHA256))
 	}, nil)
-	planner := &pypi.Planner{
-		Provider: provider, Env: env, Platform: a.Platform(), Profile: profile, At: at, Host: host{a},
-		Seed: plan.Seed{Name: a.pin.Name, Digest: a.pinID, Bytes: seedBytes}, Overrides: overrides,
-		Fetch: a.fetch, Programs: a.pin.Programs(),
-		Recipes: func(name, version string) (*plan.Override, error) {
-			return pypi.PickOverride(name, version, own, shipped)
-		},
-		Progress: func(what string) { a.progress.Step(0, 0, what) }, Workers: a.workers(),
-	}
+	planner.Host, planner.Fetch, planner.Overrides, planner.Workers = host{a}, a.fetch, overrides, a.workers()
 	a.progress.Stage("solve")
 	p, err := planner.Plan(ctx, requirements)
 	if err != nil {
@@ -236,6 +222,28 @@ func (a *App) solve(ctx context.Context, requirements []string, at time.Time, ow
 		s.Answers[page.Name] = d.String()
 	}
 	return s, nil
+}
+
+// planner plans as of a time with this directory's builder and seed; own are the
+// project's overrides. Where it finds packages, and who builds, is the caller's.
+func (a *App) planner(at time.Time, own []pypi.Override) (*pypi.Planner, error) {
+	env, err := a.environment()
+	if err != nil {
+		return nil, err
+	}
+	shipped, err := shippedOverrides()
+	if err != nil {
+		return nil, err
+	}
+	profile, _ := a.runner.Profile()
+	return &pypi.Planner{
+		Env: env, Platform: a.Platform(), Profile: profile, At: at,
+		Seed: plan.Seed{Name: a.pin.Name, Digest: a.pinID}, Programs: a.pin.Programs(),
+		Recipes: func(name, version string) (*plan.Override, error) {
+			return pypi.PickOverride(name, version, own, shipped)
+		},
+		Progress: func(what string) { a.progress.Step(0, 0, what) },
+	}, nil
 }
 
 func (a *App) putBytes(ctx context.Context, d digest.Digest, b []byte) (digest.Digest, error) {
