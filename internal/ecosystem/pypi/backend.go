@@ -29,7 +29,6 @@ var DriverDigest = digest.FromBytes(driver)
 const (
 	driverPath = "/usr/lib/hallmark/driver.py"
 	envPrefix  = "/build/env"
-	sourcePath = "/build/src"
 	outputPath = "/out"
 )
 

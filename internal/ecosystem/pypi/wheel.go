@@ -493,17 +493,3 @@ func parseRecord(b []byte) (map[string]recordRow, error) {
 		rows[p] = recordRow{hash: strings.Clone(row[1]), size: size}
 	}
 }
-
-// WheelNatives lists the native and bytecode members of a wheel by content, also
-// those within archives in it, sorted.
-func WheelNatives(name string) ([]string, error) {
-	natives, err := wheelNatives(name)
-	if err != nil {
-		return nil, err
-	}
-	var found []string
-	for _, n := range natives {
-		found = append(found, n.Path)
-	}
-	return found, nil
-}

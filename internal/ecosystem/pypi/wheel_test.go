@@ -434,7 +434,11 @@ func TestRetagHidesNothing(t *testing.T) {
 }
 
 func TestWheelNatives(t *testing.T) {
-	got, err := WheelNatives(demo(wheelMember{name: "demo/x.txt", body: "\x7fELF\x02\x01"}, wheelMember{name: "demo/c.pyc", body: "\xa7\x0d\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xe3"}).write(t))
+	natives, err := wheelNatives(demo(wheelMember{name: "demo/x.txt", body: "\x7fELF\x02\x01"}, wheelMember{name: "demo/c.pyc", body: "\xa7\x0d\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xe3"}).write(t))
+	var got []string
+	for _, n := range natives {
+		got = append(got, n.Path)
+	}
 	if err != nil || !slices.Equal(got, []string{"demo/c.pyc", "demo/x.txt"}) {
 		t.Errorf("%q %v", got, err)
 	}
