@@ -265,13 +265,16 @@ func (e *Engine) artifactKey(d digest.Digest) string {
 	return "artifact-" + e.Language.BaseKey() + "-" + d.Hex()
 }
 
-func (e *Engine) companionKey(of digest.Digest) string {
-	return "companion-" + e.Language.BaseKey() + "-" + of.Hex()
+// companionKey names a companion by the layer that it is for and by what makes it.
+func (e *Engine) companionKey(of digest.Digest, c ecosystem.Companion) string {
+	made := digest.FromBytes(fmt.Appendf(nil, "%q %q %q %q", c.Args, c.Env, c.At, c.Within))
+	return "companion-" + e.Language.BaseKey() + "-" + made.Hex()[:8] + "-" + of.Hex()
 }
 
 // hasLayer tells whether a file that a step made is laid out already.
 func (e *Engine) hasLayer(d digest.Digest) bool {
-	return e.layers.has(e.artifactKey(d)) && (len(e.Language.Companion().Args) == 0 || e.layers.has(e.companionKey(d)))
+	c := e.Language.Companion()
+	return e.layers.has(e.artifactKey(d)) && (len(c.Args) == 0 || e.layers.has(e.companionKey(d, c)))
 }
 
 // seedInput names the seed as an input.
@@ -367,7 +370,7 @@ func (e *Engine) companion(ctx context.Context, name string, of digest.Digest, c
 	var note struct {
 		Digest digest.Digest `json:"digest"`
 	}
-	dir, err := e.layers.get(e.companionKey(of), &note, func(tree string) (any, error) {
+	dir, err := e.layers.get(e.companionKey(of, c), &note, func(tree string) (any, error) {
 		out, err := os.MkdirTemp(e.Tmp, "companion-")
 		if err != nil {
 			return nil, err

@@ -42,8 +42,9 @@ const bytecodePath = "/usr/lib/hallmark/bytecode"
 // compile gives the command that compiles modules to bytecode, without importing
 // one and without reading a configuration. The mode is PEP 552's: the seed's is
 // valid by itself; a wheel's is checked against the module, since of two wheels
-// with one path the upper gives the module and the lower could give the bytecode. Without it every interpreter of every build compiles half of
-// the standard library and of setuptools anew, which is most of its time.
+// with one path the upper gives the module and the lower could give the bytecode.
+// Without it every interpreter of every build compiles half of the standard library
+// and of setuptools anew, which is most of its time.
 func compile(within, mode string, dirs ...string) ecosystem.Companion {
 	return ecosystem.Companion{
 		Args: append([]string{"/usr/bin/python3.11", "-P", "-s", "-S", "-X", "pycache_prefix=" + outputPath, "-m", "compileall",
@@ -59,7 +60,7 @@ func (Language) SeedCompanion() ecosystem.Companion {
 
 // Companion is ecosystem.Language's: a wheel's bytecode.
 func (Language) Companion() ecosystem.Companion {
-	return compile(envPrefix[1:]+"/", "checked-hash", SitePackages)
+	return compile(EnvPrefix+"/", "checked-hash", "/"+SitePackages)
 }
 
 // Command is ecosystem.Language's.

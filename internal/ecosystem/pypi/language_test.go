@@ -159,3 +159,20 @@ func TestWheelFileMetadata(t *testing.T) {
 		t.Error("under another name")
 	}
 }
+
+// TestCompanionCompilesWhatUnpackLaysDown: the command once named a folder that is
+// none, and said nothing of it.
+func TestCompanionCompilesWhatUnpackLaysDown(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "layer")
+	if err := (Language{}).Unpack(demo().write(t), dir); err != nil {
+		t.Fatal(err)
+	}
+	c := Language{}.Companion()
+	at := c.Args[len(c.Args)-1]
+	if !filepath.IsAbs(at) || !strings.HasPrefix(at, "/"+c.Within) {
+		t.Errorf("it compiles %s and may fill %s", at, c.Within)
+	}
+	if found, err := filepath.Glob(dir + at + "/*.py"); err != nil || len(found) == 0 {
+		t.Errorf("no module in %s, %v", at, err)
+	}
+}
