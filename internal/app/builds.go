@@ -62,7 +62,8 @@ func (a *App) Builds(ctx context.Context, id digest.Digest) (*Report, error) {
 }
 
 // solveAgain solves a commit once more if backends failed when they were asked for
-// it, or if what an index said was refused, so that a retry asks them again. What a commit was solved to never changes: if
+// it, or if what an index said was refused, so that a retry asks them again. All else
+// the index said is taken as it was pinned. What a commit was solved to never changes: if
 // another plan comes of it, it is that of a new commit with the same configuration.
 func (a *App) solveAgain(ctx context.Context, id digest.Digest, c project.Commit, s *Solved) (digest.Digest, project.Commit, *Solved, error) {
 	failed := slices.ContainsFunc(s.Plan.Unplanned, func(u plan.Unplanned) bool { return u.Query != "" })
@@ -78,7 +79,11 @@ func (a *App) solveAgain(ctx context.Context, id digest.Digest, c project.Commit
 	if err != nil {
 		return id, c, s, err
 	}
-	again, err := a.solve(ctx, c.Requirements, at, own, nil)
+	pages, err := a.pinned(s)
+	if err != nil {
+		return id, c, s, err
+	}
+	again, err := a.solve(ctx, c.Requirements, at, own, nil, pages...)
 	if err != nil || again.ID == s.ID {
 		return id, c, s, err
 	}

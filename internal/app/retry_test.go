@@ -1,6 +1,7 @@
 package app
 
 import (
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -42,5 +43,36 @@ func TestRetryMakesACommit(t *testing.T) {
 	next.Message = "retry too"
 	if _, err := a.addCommit(t.Context(), id, next); !fault.Is(err, fault.Conflict) {
 		t.Errorf("a commit after one that is not the newest: %v", err)
+	}
+}
+
+// A retry takes what the index said as it was pinned, but for what was refused.
+func TestRetryPinsWhatTheIndexSaid(t *testing.T) {
+	a := mustOpen(t, Config{Data: t.TempDir()}, true)
+	answers := map[string]string{}
+	for name, files := range map[string]string{"kept": `{"name":"kept-1.tar.gz","version":"1"}`, "refused": `{"name":"refused-1.tar.gz","version":"1"}`, "nowhere": ""} {
+		versions := `"1"`
+		if files == "" {
+			versions = ""
+		}
+		d, err := a.Blobs.PutBytes(t.Context(), fmt.Appendf(nil, `{"files":[%s],"name":%q,"versions":[%s]}`, files, name, versions))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers[name] = d.String()
+	}
+	s := &Solved{Answers: answers, Plan: &plan.Plan{Artifacts: []plan.Artifact{
+		{PURL: "pkg:pypi/kept@1", Metadata: "sdist"}, {PURL: "pkg:pypi/refused@1", Metadata: plan.MetadataRefused}}}}
+	pages, err := a.pinned(s)
+	if err != nil || len(pages) != 1 || pages[0].Name != "kept" || len(pages[0].Files) != 1 {
+		t.Errorf("%+v, %v", pages, err)
+	}
+	d, err := a.Blobs.PutBytes(t.Context(), []byte("no page"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers["kept"] = d.String()
+	if _, err := a.pinned(s); !fault.Is(err, fault.Corrupt) {
+		t.Errorf("a blob that is no page: %v", err)
 	}
 }

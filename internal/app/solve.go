@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -174,8 +176,9 @@ func (a *App) Solve(ctx context.Context, id digest.Digest, c project.Commit, ove
 }
 
 // solve makes a plan for requirements at a time; own are the project's overrides,
-// which stand before those that ship.
-func (a *App) solve(ctx context.Context, requirements []string, at time.Time, own []pypi.Override, overrides map[string]pypi.Metadata) (*Solved, error) {
+// which stand before those that ship. Of the packages that pages are about the index
+// is not asked again.
+func (a *App) solve(ctx context.Context, requirements []string, at time.Time, own []pypi.Override, overrides map[string]pypi.Metadata, pages ...*pypi.Page) (*Solved, error) {
 	// Planning asks backends in the sandbox: say now if there can be none.
 	if err := a.runner.Check(ctx); err != nil {
 		return nil, err
@@ -197,6 +200,9 @@ func (a *App) solve(ctx context.Context, requirements []string, at time.Time, ow
 		}
 		return a.Blobs.Open(digest.Digest(digest.Prefix + c.Sdist.SHA256))
 	}, nil)
+	for _, page := range pages {
+		planner.Provider.Pin(page)
+	}
 	planner.Host, planner.Fetch, planner.Overrides, planner.Workers = host{a}, a.fetch, overrides, a.workers()
 	a.progress.Stage("solve")
 	p, err := planner.Plan(ctx, requirements)
@@ -222,6 +228,34 @@ func (a *App) solve(ctx context.Context, requirements []string, at time.Time, ow
 		s.Answers[page.Name] = d.String()
 	}
 	return s, nil
+}
+
+// pinned gives the index answers that a plan was made from, but for those about
+// packages that it refuses and about names that nothing was found for.
+func (a *App) pinned(s *Solved) ([]*pypi.Page, error) {
+	refused := map[string]bool{}
+	for _, x := range s.Plan.Artifacts {
+		refused[x.PURL.Name()] = x.Metadata == plan.MetadataRefused
+	}
+	var pages []*pypi.Page
+	for _, name := range slices.Sorted(maps.Keys(s.Answers)) {
+		d, err := digest.Parse(s.Answers[name])
+		if err != nil {
+			return nil, fault.New(fault.Corrupt, "the pinned index answer for %s: %w", name, err)
+		}
+		b, err := a.Blobs.ReadAll(d, maxDocument)
+		if err != nil {
+			return nil, fmt.Errorf("the pinned index answer for %s: %w", name, err)
+		}
+		p, err := pypi.ParsePage(b)
+		if err != nil {
+			return nil, fault.New(fault.Corrupt, "the pinned index answer for %s: %w", name, err)
+		}
+		if !refused[name] && len(p.Files) > 0 {
+			pages = append(pages, p)
+		}
+	}
+	return pages, nil
 }
 
 // planner plans as of a time with this directory's builder and seed; own are the
