@@ -514,7 +514,7 @@ func TestHostileSource(t *testing.T) {
 func TestCompanions(t *testing.T) {
 	w := newWorld(t)
 	w.e.Language = companionLanguage{}
-	tool, lib, _, _ := w.chain()
+	_, lib, _, _ := w.chain()
 	made := 0
 	var mu sync.Mutex
 	evil := false
@@ -568,7 +568,6 @@ func TestCompanions(t *testing.T) {
 			t.Error("what a companion wrote outside its own folder is in the root")
 		}
 	}
-	_ = tool
 }
 
 // companionLanguage makes a companion of every layer.

@@ -90,7 +90,6 @@ func TestDiagnoseDrawsOnNoTerminal(t *testing.T) {
 }
 
 func TestDiagnoseHugeLogs(t *testing.T) {
-	began := time.Now()
 	for name, log := range map[string][]byte{
 		"one line": bytes.Repeat([]byte("error "), 8<<20/6),
 		"lines":    bytes.Repeat([]byte("error: x\n"), 8<<20/9),
@@ -104,7 +103,6 @@ func TestDiagnoseHugeLogs(t *testing.T) {
 			t.Errorf("%s: %s", name, d)
 		}
 	}
-	_ = began
 	// What stands at the end is what counts.
 	log := append(bytes.Repeat([]byte("all well\n"), 1<<20), "fatal error: a.h: No such file or directory\n"...)
 	if f := Diagnose(log, 1); f.Missing != "a.h" || len(f.Log) > 20 {
