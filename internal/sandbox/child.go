@@ -307,10 +307,29 @@ func (e *execution) run() (*Result, error) {
 		return nil, e.explainStart(err, string(said))
 	}
 	out := bufio.NewReaderSize(outR, 64<<10)
+	sc := scene{pid: e.pid, dir: e.dir, job: e.job, ids: e.ids, layers: e.layers, noGroup: noGroup, armed: lim.Wall}
+	var watch *watcher
+	watched := make(chan error, 1)
+	look := func() {
+		var err error
+		watch, err = watchNetwork(e.pid)
+		watched <- err
+	}
+	// The runtime is done, and its process on its way to become a shell: what that
+	// does not change can be read meanwhile.
+	early := e.pid > 0 && !e.job.Rootless
+	if early {
+		go look()
+		sc.measureEarly()
+	}
 	if err := e.awaitReady(out); err != nil {
 		return nil, err
 	}
+	if !early {
+		go look()
+	}
 	e.cg = readCgroup(e.pid, groups)
+	sc.pid, sc.cg = e.pid, e.cg
 	res := &Result{NotVaried: e.notVaried, Measured: record.Measured{}}
 	if err := unix.SchedSetaffinity(e.pid, &e.cpus); err != nil {
 		return nil, fmt.Errorf("set the CPUs of the sandbox: %w", err)
@@ -319,14 +338,6 @@ func (e *execution) run() (*Result, error) {
 	// least that the build can go back to; without root nobody can.
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", e.pid), []byte(strconv.Itoa(oomScoreAdj)), 0)
 	timer := time.NewTimer(lim.Wall)
-	sc := scene{pid: e.pid, dir: e.dir, job: e.job, ids: e.ids, layers: e.layers, cg: e.cg, noGroup: noGroup, armed: lim.Wall}
-	var watch *watcher
-	watched := make(chan error, 1)
-	go func() {
-		var err error
-		watch, err = watchNetwork(e.pid)
-		watched <- err
-	}()
 	res.Facts = sc.measure()
 	if err := <-watched; err != nil {
 		return nil, err

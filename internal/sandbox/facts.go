@@ -29,15 +29,36 @@ type scene struct {
 	cg      cgroupReader
 	noGroup string // why there are no control groups
 	armed   time.Duration
+	early   <-chan []record.Fact // of mounts and network, read ahead; nil if they were not
+}
+
+// measureEarly begins to read, before the first process says that it is ready, what
+// only the runtime could change.
+func (s *scene) measureEarly() {
+	c := make(chan []record.Fact, 1)
+	s.early = c
+	on := *s
+	go func() {
+		var facts []record.Fact
+		add := collect(&facts)
+		on.measureMountinfo(add)
+		on.measureNetwork(add)
+		c <- facts
+	}()
+}
+
+// collect gives an adder to a list.
+func collect(to *[]record.Fact) adder {
+	return func(name, want, got, cause string) {
+		*to = append(*to, record.Fact{Name: name, Want: want, Got: got, Holds: want == got, Cause: cause})
+	}
 }
 
 // measure reads all facts off the waiting process. It puts no host path and no
 // id of the host into them, since evidence is public.
 func (s scene) measure() record.Facts {
 	f := record.Facts{Runtime: s.job.Version, Program: s.job.Program, Kernel: kernelKind(s.job.Version), Profile: string(s.job.Profile), Read: time.Now().UTC()}
-	add := func(name, want, got, cause string) {
-		f.Facts = append(f.Facts, record.Fact{Name: name, Want: want, Got: got, Holds: want == got, Cause: cause})
-	}
+	add := collect(&f.Facts)
 	for fact, ns := range map[string]string{"namespace.cgroup": "cgroup", "namespace.ipc": "ipc", "namespace.mount": "mnt",
 		"namespace.net": "net", "namespace.pid": "pid", "namespace.user": "user", "namespace.uts": "uts"} {
 		add(fact, "new", s.namespace(ns), "")
@@ -51,9 +72,12 @@ func (s scene) measure() record.Facts {
 		s.measureProcess(add)
 	}
 	add("output.empty", "empty", s.outputState(), "")
-	add("interfaces", "lo", s.interfaces(), "")
-	add("routes", "none but loopback", s.routes(), "")
 	s.measureLimits(add)
+	if s.early != nil {
+		f.Facts = append(f.Facts, <-s.early...)
+	} else {
+		s.measureNetwork(add)
+	}
 	sort.Slice(f.Facts, func(i, j int) bool { return f.Facts[i].Name < f.Facts[j].Name })
 	return f
 }
@@ -69,7 +93,19 @@ func (s scene) measureProcess(add adder) {
 	add("capabilities", "none", capabilities(status), "")
 	add("no-new-privileges", "1", status["NoNewPrivs"], "")
 	add("seccomp", "filter", seccompMode(status), "")
+	if s.early == nil {
+		s.measureMountinfo(add)
+	}
+}
 
+// measureNetwork reads what there is of a network.
+func (s scene) measureNetwork(add adder) {
+	add("interfaces", "lo", s.interfaces(), "")
+	add("routes", "none but loopback", s.routes(), "")
+}
+
+// measureMountinfo reads what the waiting process finds mounted.
+func (s scene) measureMountinfo(add adder) {
 	entries, err := s.mountinfo()
 	if err != nil {
 		add("mounts", "those of the profile", "unreadable", err.Error())

@@ -372,7 +372,14 @@ func makeDir(root *os.Root, name string, mode fs.FileMode, owner, parent [2]int)
 			}
 		}
 	}
-	if err := root.Mkdir(name, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := root.Mkdir(name, 0o755); errors.Is(err, fs.ErrExist) {
+		// Changing what a layer has makes the overlay copy it, even to the same.
+		if have, err := root.Lstat(name); err == nil && have.Mode() == fs.ModeDir|mode {
+			if st, ok := have.Sys().(*syscall.Stat_t); ok && [2]int{int(st.Uid), int(st.Gid)} == owner {
+				return nil
+			}
+		}
+	} else if err != nil {
 		return err
 	}
 	if err := root.Chown(name, owner[0], owner[1]); err != nil {
