@@ -212,14 +212,17 @@ func (s *Store) ReadAll(d digest.Digest, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	if fi, err := f.Stat(); err == nil && fi.Size() > limit {
-		return nil, fault.New(fault.Hostile, "read blob %s: %w: %d bytes, at most %d", d, digest.ErrTooLarge, fi.Size(), limit)
+	var b bytes.Buffer
+	if fi, err := f.Stat(); err == nil {
+		if fi.Size() > limit {
+			return nil, fault.New(fault.Hostile, "read blob %s: %w: %d bytes, at most %d", d, digest.ErrTooLarge, fi.Size(), limit)
+		}
+		b.Grow(int(fi.Size()) + bytes.MinRead) // with the room in which its end is found
 	}
-	b, err := io.ReadAll(digest.NewReader(f, d, limit))
-	if err != nil {
+	if _, err := b.ReadFrom(digest.NewReader(f, d, limit)); err != nil {
 		return nil, s.readFault(d, err)
 	}
-	return b, nil
+	return b.Bytes(), nil
 }
 
 // Has tells whether a blob is there, not whether it is undamaged.

@@ -3,6 +3,7 @@ package evidence_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -238,6 +239,57 @@ func TestProvenanceSaysWhatTheRecordSays(t *testing.T) {
 	}
 	if again, err := step.Seal(); err != nil || again.ID != in.Step.ID {
 		t.Errorf("step from the provenance has id %s, want %s (%v)", again.ID, in.Step.ID, err)
+	}
+}
+
+// TestProvenanceDigest: the digest made with a list that was written before is that
+// of the whole statement, whatever its texts hold.
+func TestProvenanceDigest(t *testing.T) {
+	hostile := "]},\"runDetails\":{"
+	for name, change := range map[string]func(in *evidence.ProvenanceInput){
+		"as it is": func(*evidence.ProvenanceInput) {},
+		"no seed":  func(in *evidence.ProvenanceInput) { in.Seed = nil },
+		"long seed": func(in *evidence.ProvenanceInput) {
+			for i := range 50 {
+				in.Seed = append(in.Seed, record.Input{Tag: "builder", PURL: fmt.Sprint("pkg:deb/debian/<&>", i), File: "\u00fc\n", Digest: in.Seed[0].Digest})
+			}
+		},
+		"hostile texts": func(in *evidence.ProvenanceInput) {
+			in.Build.ID, in.Build.Inputs[0].File, in.Build.Removed[0].Path, in.Build.Output.File = hostile, hostile, hostile, hostile
+			in.Build.NotVaried = map[string]string{hostile: hostile, "runDetails": hostile}
+			in.Seed[0].File = hostile
+		},
+	} {
+		in := provenanceInput(t, []byte("content"))
+		change(&in)
+		s, err := evidence.Provenance(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole, err := s.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed, err := evidence.List(in.Seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seed := in.Seed
+		in.Seed = nil
+		if got, err := evidence.ProvenanceDigest(in, listed); err != nil || got != digest.FromBytes(whole) {
+			t.Errorf("%s: %s, %v; the whole statement has %s", name, got, err, digest.FromBytes(whole))
+		}
+		if in.Seed = seed; len(seed) > 0 {
+			if _, err := evidence.ProvenanceDigest(in, listed); !fault.Is(err, fault.Usage) {
+				t.Errorf("%s: the seed twice: %v", name, err)
+			}
+		}
+	}
+	if _, err := evidence.List([]record.Input{{File: "x"}}); !fault.Is(err, fault.Usage) {
+		t.Errorf("an input without a digest: %v", err)
+	}
+	if _, err := evidence.ProvenanceDigest(evidence.ProvenanceInput{}, evidence.Listed{}); err == nil {
+		t.Error("a provenance of nothing")
 	}
 }
 

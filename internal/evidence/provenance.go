@@ -1,6 +1,10 @@
 package evidence
 
 import (
+	"bytes"
+	"crypto/sha256"
+
+	"hallmark/internal/canonical"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/plan"
@@ -116,6 +120,59 @@ func Provenance(in ProvenanceInput) (Statement, error) {
 			},
 		},
 	}, nil
+}
+
+// Listed is a list of inputs as provenances write it behind a build's own: the
+// seed's, which are the same hundreds in each.
+type Listed struct {
+	json []byte // canonical, with commas between; empty: none
+}
+
+// List writes inputs once for many provenances. One without a digest is
+// fault.Usage.
+func List(inputs []record.Input) (Listed, error) {
+	deps := []descriptor{}
+	for _, i := range inputs {
+		if !i.Digest.Valid() {
+			return Listed{}, fault.New(fault.Usage, "list the inputs of a provenance: input %s has no digest", i.PURL)
+		}
+		deps = append(deps, inputDescriptor(i))
+	}
+	b, err := canonical.JSON(deps)
+	if err != nil {
+		return Listed{}, err
+	}
+	return Listed{b[1 : len(b)-1]}, nil
+}
+
+// ProvenanceDigest is the digest of the statement that Provenance makes of in and
+// the listed seed, without writing the seed out again; in.Seed is left empty.
+func ProvenanceDigest(in ProvenanceInput, seed Listed) (digest.Digest, error) {
+	if len(in.Seed) > 0 {
+		return "", fault.New(fault.Usage, "provenance of build %s: the seed is given twice", in.Build.ID)
+	}
+	s, err := Provenance(in)
+	if err != nil {
+		return "", err
+	}
+	b, err := s.Marshal()
+	if err != nil {
+		return "", err
+	}
+	// The dependencies come last in their object, and the build has at least one.
+	// In a string the quotation mark would have a backslash before it.
+	at := bytes.LastIndex(b, []byte(`]},"runDetails":{`))
+	if at < 0 {
+		return "", fault.New(fault.Usage, "provenance of build %s: it is not written as expected", in.Build.ID)
+	}
+	h := sha256.New()
+	h.Write(b[:at])
+	if len(seed.json) > 0 {
+		h.Write([]byte(","))
+		h.Write(seed.json)
+	}
+	h.Write(b[at:])
+	return digest.FromHash(h), nil
 }
 
 // provenance is SLSA provenance v1 with our parameters.
