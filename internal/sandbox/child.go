@@ -134,6 +134,9 @@ func supervisor(g *ground, j job, sizes <-chan TerminalSize) (*Result, error) {
 	if err := prepareFolders(dir, spec.Limits, [2]int{int(ids.UID) + buildUID, int(ids.GID) + buildGID}); err != nil {
 		return nil, err
 	}
+	if err := copyAhead(dir+"/rw/upper", spec, trees, layers, ids); err != nil {
+		return nil, err
+	}
 	if err := attachLayers(layers, dir+"/l", ids, g.userns); err != nil {
 		return nil, err
 	}
