@@ -28,7 +28,7 @@ func (c *buildsCmd) dryRun(e *env) error {
 // whyText says a reason for a build in words.
 var whyText = map[build.Why]string{
 	build.DueNew: "never built", build.DueMissing: "its file is not stored any more", build.DueRetry: "failed before",
-	build.DueHost: "the last time no sandbox could be made", build.DueLimit: "ran out of time and has more now",
+	build.DueHost: "the last time no sandbox could be made", build.DueLimit: "ran into a limit that is higher now",
 	build.DueSecond: "not built a second time yet", build.DueChanged: "compared with another first build than the one that counts",
 	build.DueNatives: "its source has native files",
 }
@@ -40,13 +40,13 @@ func printForecast(w io.Writer, f *app.Forecast) error {
 	if len(f.Build)+len(f.Ask)+len(f.Fetch)+len(f.Undetermined) == 0 {
 		fmt.Fprintf(w, "Nothing to do: all %d steps are built and rebuilt.\n", s.Done)
 	} else {
-		fmt.Fprintf(w, "Would build %d steps, rebuild %d, build %d once more with their native files; %d need nothing.\n", s.First, s.Rebuild, s.Prebuilt, s.Done)
+		fmt.Fprintf(w, "Would build %s, rebuild %d, build %d once more with their native files; nothing is due for %d.\n", count(s.First, "step"), s.Rebuild, s.Prebuilt, s.Done)
 	}
 	if s.Fetch > 0 {
-		fmt.Fprintf(w, "Would fetch %d source archives, %.1f MB.\n", s.Fetch, float64(s.FetchBytes)/1e6)
+		fmt.Fprintf(w, "Would fetch %s, %.1f MB.\n", count(s.Fetch, "source archive"), float64(s.FetchBytes)/1e6)
 	}
 	if s.Ask > 0 {
-		fmt.Fprintf(w, "Would ask %d backends.\n", s.Ask)
+		fmt.Fprintf(w, "Would ask %s.\n", count(s.Ask, "backend"))
 	}
 	if n := len(f.Build) + 2*len(f.Undetermined); n > 0 {
 		switch {
@@ -59,7 +59,7 @@ func printForecast(w io.Writer, f *app.Forecast) error {
 		}
 	}
 	if !f.Complete {
-		fmt.Fprintf(w, "That is not all: for %d packages it has to be fetched or asked first what they are built with.\n", len(f.Undetermined))
+		fmt.Fprintf(w, "That is not all: what %s built with has to be fetched or asked first.\n", countAre(len(f.Undetermined), "package"))
 	}
 	if !f.Solved {
 		fmt.Fprintln(w, "This is not solved yet; it was solved now by what the index answers and what is stored, and nothing of that was kept.")
@@ -87,6 +87,22 @@ func printForecast(w io.Writer, f *app.Forecast) error {
 		fmt.Fprintf(w, "cannot build  %s: %s\n", app.ShortName(string(b.PURL)), b.Message)
 	}
 	return nil
+}
+
+// count says a number of things.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// countAre is count with its verb.
+func countAre(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing + " is"
+	}
+	return count(n, thing) + " are"
 }
 
 func about(seconds float64) string {

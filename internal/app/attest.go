@@ -37,6 +37,7 @@ func (a *App) attestBuilds(ctx context.Context, s *Solved) error {
 // attested is attestBuilds, and gives what is stored then with the checker that
 // verified it.
 func (a *App) attested(ctx context.Context, s *Solved) (*gathered, *checker, error) {
+	a.progress.Stage("sign")
 	// What an interrupted writer signed is finished first, so that it is not
 	// signed again.
 	left, err := a.Store.AllPending(ctx)

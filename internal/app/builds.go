@@ -97,7 +97,6 @@ func (a *App) solveAgain(ctx context.Context, id digest.Digest, c project.Commit
 // conclude signs what was built, classifies it, brings what is to be served in
 // place of what cannot be proven, and signs the verdicts.
 func (a *App) conclude(ctx context.Context, id digest.Digest, c project.Commit, s *Solved) (*Report, error) {
-	a.progress.Stage("sign")
 	if err := a.attestBuilds(ctx, s); err != nil {
 		return nil, err
 	}

@@ -299,7 +299,11 @@ func (a *App) RebuildPlan(ctx context.Context, doc []byte, name string) (*Rebuil
 		return nil, err
 	}
 	part := p.Closure(step.ID)
+	a.progress.Stage("fetch sources")
 	if err := a.fetchSources(ctx, part); err != nil {
+		return nil, err
+	}
+	if _, err := a.seedLayer(ctx); err != nil { // before the rebuild, whose progress it would hide
 		return nil, err
 	}
 	if err := a.keepPlan(ctx, part); err != nil {

@@ -89,7 +89,11 @@ func (d *downloads) add(n int64, took time.Duration) {
 func (d *downloads) String() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return fmt.Sprintf("downloaded %d source archives (%.1f MB) in %.1f s", d.files, float64(d.bytes)/1e6, d.took.Seconds())
+	archives := "source archives"
+	if d.files == 1 {
+		archives = "source archive"
+	}
+	return fmt.Sprintf("downloaded %d %s (%.1f MB) in %.1f s", d.files, archives, float64(d.bytes)/1e6, d.took.Seconds())
 }
 
 // host is what planning asks of the platform.
