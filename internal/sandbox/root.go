@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -346,7 +345,7 @@ func fillRoot(root *os.Root, spec *Spec, trees []*os.Root, ids idMap, cpus int) 
 		if err != nil {
 			return err
 		}
-		err = copyTree(trees[i], to, t.Reverse, build, 0)
+		err = copyTree(trees[i], to, t.Reverse, build)
 		to.Close()
 		if err != nil {
 			return fmt.Errorf("copy a tree to %s: %w", t.To, err)
@@ -392,7 +391,7 @@ func copyAhead(upper string, spec *Spec, trees []*os.Root, layers []layer, ids i
 			return err
 		}
 		defer to.Close()
-		if err := copyTree(trees[i], to, t.Reverse, build, 0); err != nil {
+		if err := copyTree(trees[i], to, t.Reverse, build); err != nil {
 			return fmt.Errorf("copy a tree to %s: %w", t.To, err)
 		}
 		trees[i] = nil
@@ -469,107 +468,6 @@ func putFile(root *os.Root, f File, owner [2]int) error {
 		return err
 	}
 	return w.Chmod(fileMode(f.Mode))
-}
-
-// maxDepth bounds folders within folders, in trees and in outputs.
-const maxDepth = 200
-
-// copyTree copies what is in from to to, the entries of each folder made in
-// sorted order or the opposite: the order in which a memory file system lists
-// them follows the order in which they were made.
-func copyTree(from, to *os.Root, reverse bool, owner [2]int, depth int) error {
-	if depth > maxDepth {
-		return fmt.Errorf("more than %d folders deep", maxDepth)
-	}
-	d, err := from.Open(".")
-	if err != nil {
-		return err
-	}
-	entries, err := d.ReadDir(-1)
-	d.Close()
-	if err != nil {
-		return err
-	}
-	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	if reverse {
-		slices.Reverse(entries)
-	}
-	for _, e := range entries {
-		if err := copyEntry(from, to, e, reverse, owner, depth); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func copyEntry(from, to *os.Root, e fs.DirEntry, reverse bool, owner [2]int, depth int) error {
-	name := e.Name()
-	info, err := e.Info()
-	if err != nil {
-		return err
-	}
-	switch {
-	case info.Mode().IsRegular():
-		return copyFile(from, to, name, info, owner)
-	case info.IsDir():
-		if err := to.Mkdir(name, 0o700); err != nil {
-			return err
-		}
-		sub, err := from.OpenRoot(name)
-		if err != nil {
-			return err
-		}
-		defer sub.Close()
-		subTo, err := to.OpenRoot(name)
-		if err != nil {
-			return err
-		}
-		defer subTo.Close()
-		if err := copyTree(sub, subTo, reverse, owner, depth+1); err != nil {
-			return err
-		}
-		if err := to.Lchown(name, owner[0], owner[1]); err != nil {
-			return err
-		}
-		if err := to.Chmod(name, info.Mode().Perm()|0o700); err != nil {
-			return err
-		}
-		return to.Chtimes(name, info.ModTime(), info.ModTime())
-	case info.Mode().Type() == fs.ModeSymlink:
-		target, err := from.Readlink(name)
-		if err != nil {
-			return err
-		}
-		if err := to.Symlink(target, name); err != nil {
-			return err
-		}
-		return to.Lchown(name, owner[0], owner[1])
-	default:
-		return fmt.Errorf("%s is neither a folder, a regular file nor a symbolic link", name)
-	}
-}
-
-func copyFile(from, to *os.Root, name string, info fs.FileInfo, owner [2]int) error {
-	r, err := from.Open(name)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	w, err := to.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	if _, err := io.Copy(w, r); err != nil {
-		return err
-	}
-	if err := w.Chown(owner[0], owner[1]); err != nil {
-		return err
-	}
-	if err := w.Chmod(info.Mode().Perm()); err != nil {
-		return err
-	}
-	return to.Chtimes(name, info.ModTime(), info.ModTime())
 }
 
 // mountEntry is one line of a mountinfo file (proc_pid_mountinfo(5)).
