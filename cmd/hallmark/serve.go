@@ -1,12 +1,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"strings"
+	"syscall"
 
 	"hallmark/internal/app"
+	"hallmark/internal/fault"
 	"hallmark/internal/server"
 )
 
@@ -14,31 +18,76 @@ type serveCmd struct {
 	Listen      string `help:"Address to listen on." default:"127.0.0.1:8420" placeholder:"ADDR"`
 	ExternalURL string `name:"external-url" help:"How clients reach the server; part of builder and verifier ids." placeholder:"URL"`
 	SingleUser  bool   `name:"single-user" help:"Loopback only, no accounts: whoever reaches the port is the owner."`
+	BehindProxy bool   `name:"behind-proxy" help:"A proxy in front ends TLS and appends the client's address to X-Forwarded-For; allows to listen beyond loopback."`
 }
 
 func (c *serveCmd) Run(e *env) error {
-	l, err := server.Listen(c.Listen)
+	if c.SingleUser && c.BehindProxy {
+		return fault.New(fault.Usage, "--single-user and --behind-proxy: a single user's server is for the person in front of the machine")
+	}
+	if c.BehindProxy && !strings.HasPrefix(c.ExternalURL, "https://") {
+		return fault.Advise(fault.Usage, "Say what clients use: --external-url https://HOST", "--behind-proxy: the proxy has to speak TLS to clients")
+	}
+	listen := server.Listen
+	if c.BehindProxy {
+		listen = server.ListenAnywhere
+	}
+	l, err := listen(c.Listen)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	// A reader: builds may go on while it serves.
-	a, err := e.open(false, func(cfg *app.Config) { cfg.ExternalURL = c.ExternalURL })
-	if err != nil {
-		return err
-	}
-	defer a.Close()
 	url := c.ExternalURL
 	if url == "" {
 		url = "http://" + strings.Replace(l.Addr().String(), "127.0.0.1", "localhost", 1)
 	}
-	s, err := server.New(a.Backend(), server.Options{ExternalURL: url, SingleUser: c.SingleUser, Version: version,
-		Log: slog.New(slog.NewTextHandler(e.err, nil))})
+	log := slog.New(slog.NewTextHandler(e.err, nil))
+	opts := server.Options{ExternalURL: url, SingleUser: c.SingleUser, BehindProxy: c.BehindProxy, Version: version, Log: log}
+	cfg, err := e.config(false)
 	if err != nil {
 		return err
 	}
-	err = e.print(map[string]string{"url": url}, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "Serving %s\n", url)
+	cfg.ExternalURL = c.ExternalURL
+	setup, backend := "", server.Backend(nil)
+	h, err := app.Host(e.ctx, cfg, log)
+	switch {
+	case err == nil:
+		defer func() {
+			if err := h.Close(); err != nil {
+				log.Error("the end was not clean", "error", err)
+			}
+		}()
+		backend, opts.Platform, opts.Watch = h.Backend(), h.Platform, h.Queue.Watch
+		if !c.SingleUser {
+			opts.Accounts = h.Accounts
+			if setup, err = h.Accounts.Setup(e.ctx); err != nil {
+				return err
+			}
+		}
+	case c.SingleUser && (errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission)):
+		// What cannot be written can be shown.
+		a, rerr := e.open(false, func(cfg *app.Config) { cfg.ExternalURL = c.ExternalURL })
+		if rerr != nil {
+			return errors.Join(err, rerr)
+		}
+		defer a.Close()
+		backend = a.Backend()
+	default:
+		return err
+	}
+	s, err := server.New(backend, opts)
+	if err != nil {
+		return err
+	}
+	said := map[string]string{"url": url}
+	if setup != "" {
+		said["setup"] = url + "/link/" + setup
+	}
+	err = e.print(said, func(w io.Writer) error {
+		if _, err := fmt.Fprintf(w, "Serving %s\n", url); err != nil || setup == "" {
+			return err
+		}
+		_, err := fmt.Fprintf(w, "Nobody has an account yet. Make the administrator's here, once, within a day:\n  %s\n", said["setup"])
 		return err
 	})
 	if err != nil {

@@ -25,6 +25,10 @@ func CheckName(what, s string) error {
 	return nil
 }
 
+// Reserved tells whether a first part of a path belongs to the server itself, so
+// that no organization can have the name.
+func Reserved(s string) bool { return reserved[s] }
+
 // CheckOrg is fault.Usage if s cannot name an organization: as CheckName, and no
 // page of the server may have the name.
 func CheckOrg(s string) error {
@@ -32,7 +36,7 @@ func CheckOrg(s string) error {
 		return err
 	}
 	if reserved[s] {
-		return fault.New(fault.Usage, "%q cannot name an organization: the server has pages of that name", s)
+		return fault.New(fault.Usage, "%q cannot name an organization: the name is reserved for pages of the server", s)
 	}
 	return nil
 }

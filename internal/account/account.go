@@ -48,6 +48,9 @@ type Rows interface {
 	EndSessions(ctx context.Context, user, keep string, by store.By) error
 	AddToken(ctx context.Context, t store.Token, by store.By) error
 	TokenByHash(ctx context.Context, hash string, now time.Time) (store.Token, error)
+	Token(ctx context.Context, id string) (store.Token, error)
+	Tokens(ctx context.Context, user string) ([]store.Token, error)
+	RevokeToken(ctx context.Context, id string, by store.By) error
 	UseToken(ctx context.Context, id string, now time.Time) error
 	AddLink(ctx context.Context, l store.Link, by store.By) error
 	Link(ctx context.Context, hash string, now time.Time) (store.Link, error)
@@ -294,6 +297,27 @@ func (s *Service) Token(ctx context.Context, secret string) (access.Principal, e
 		err = s.rows.UseToken(ctx, t.ID, now)
 	}
 	return p, err
+}
+
+// Tokens lists p's own tokens, newest first.
+func (s *Service) Tokens(ctx context.Context, p access.Principal) ([]store.Token, error) {
+	return s.rows.Tokens(ctx, p.User)
+}
+
+// RevokeToken ends one of p's own tokens at once; any other is fault.NotFound.
+func (s *Service) RevokeToken(ctx context.Context, p access.Principal, id, address string) error {
+	none := fault.New(fault.NotFound, "you have no token %.40q", id)
+	if p.Token != "" && p.Token != id {
+		return fault.New(fault.Denied, "a token can revoke itself alone")
+	}
+	t, err := s.rows.Token(ctx, id)
+	if fault.Is(err, fault.NotFound) || err == nil && t.User != p.User {
+		return none
+	}
+	if err != nil {
+		return err
+	}
+	return s.rows.RevokeToken(ctx, id, s.By(p, address))
 }
 
 // ChangePassword gives p another password, and signs it out everywhere but here.

@@ -232,7 +232,7 @@ func (a *App) takeLock() error {
 		b, _ := io.ReadAll(io.LimitReader(f, 32))
 		f.Close()
 		return fault.Advise(fault.Conflict, "Wait for it to end, or use another data directory (--data).",
-			"the data directory %s is in use by process %s", a.dir, strings.TrimSpace(string(b)))
+			"%w: the data directory %s is in use by process %s", errInUse, a.dir, strings.TrimSpace(string(b)))
 	}
 	if err := errors.Join(f.Truncate(0), writeAt(f, strconv.Itoa(os.Getpid())+"\n")); err != nil {
 		f.Close()
@@ -241,6 +241,12 @@ func (a *App) takeLock() error {
 	a.lock = f
 	return nil
 }
+
+// errInUse is what a second writer gets.
+var errInUse = errors.New("somebody else is at work")
+
+// inUse tells whether an error says that the data directory has another writer.
+func inUse(err error) bool { return errors.Is(err, errInUse) }
 
 // errReadOnly is what the kernel says of a file system that is mounted read-only.
 const errReadOnly = syscall.EROFS

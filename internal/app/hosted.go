@@ -12,7 +12,6 @@ import (
 	"hallmark/internal/build"
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/pypi"
-	"hallmark/internal/fault"
 	"hallmark/internal/jobs"
 	"hallmark/internal/platform"
 	"hallmark/internal/project"
@@ -37,11 +36,14 @@ type Hosted struct {
 func Host(ctx context.Context, cfg Config, log *slog.Logger) (*Hosted, error) {
 	// Keys, database and its schema are made, and what is signed but not yet in the
 	// log is finished, by a writer.
+	// Where a command is at work, that is one already.
 	w, err := Open(ctx, cfg, true)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = w.Close()
+	} else if inUse(err) {
+		err = nil
 	}
-	if err := w.Close(); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	read := cfg
@@ -100,7 +102,7 @@ func (h *Hosted) Close() error {
 func runJob(ctx context.Context, cfg Config, r store.Run, p *jobs.Progress) error {
 	cfg.Retry, cfg.Progress, cfg.Timeline = r.Retry, &jobProgress{p: p}, ""
 	a, err := Open(ctx, cfg, true)
-	if fault.Is(err, fault.Conflict) {
+	if inUse(err) {
 		return jobs.Busy{Err: err}
 	}
 	if err != nil {

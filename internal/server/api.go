@@ -7,6 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"hallmark/internal/platform"
 	"hallmark/internal/status"
 )
 
@@ -47,7 +48,16 @@ func (s *Server) api(mux *http.ServeMux) {
 	}, func(ctx context.Context, _ *struct{}) (*projectsOutput, error) {
 		var out projectsOutput
 		var err error
-		if out.Body.Projects, err = s.cache.Projects(ctx); err != nil {
+		if s.opts.Platform != nil {
+			var all []platform.Listed
+			all, err = s.opts.Platform.Projects(ctx, asks(ctx).Who)
+			for _, p := range all {
+				out.Body.Projects = append(out.Body.Projects, p.Org+"/"+p.Name)
+			}
+		} else {
+			out.Body.Projects, err = s.cache.Projects(ctx)
+		}
+		if err != nil {
 			return nil, problem(ctx, err)
 		}
 		if out.Body.Projects == nil {
@@ -61,7 +71,7 @@ func (s *Server) api(mux *http.ServeMux) {
 		Description: "The same document as hallmark status --json. 409 if the commit was not solved yet.",
 		Errors:      []int{404, 409, 500},
 	}, func(ctx context.Context, in *projectInput) (*statusOutput, error) {
-		p, err := s.cache.Project(ctx, in.Org, in.Project)
+		p, err := s.open(ctx, in.Org, in.Project)
 		if err != nil {
 			return nil, problem(ctx, err)
 		}

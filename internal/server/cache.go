@@ -29,6 +29,7 @@ type cached struct {
 	mu      sync.Mutex // held while computing
 	project *Project
 	err     error
+	asked   time.Time // when it was computed
 	until   time.Time
 }
 
@@ -60,10 +61,34 @@ func (c *cache) Project(ctx context.Context, org, name string) (*Project, error)
 	if c.now().Before(e.until) {
 		return e.project, e.err
 	}
+	asked := c.now()
 	p, err := c.next.Project(ctx, org, name)
 	if ctx.Err() != nil {
 		return p, err // the asker went away: nobody else's answer
 	}
-	e.project, e.err, e.until = p, err, c.now().Add(cacheFor)
+	e.project, e.err, e.asked, e.until = p, err, asked, c.now().Add(cacheFor)
 	return p, err
+}
+
+// forget has the next question for a project asked anew.
+func (c *cache) forget(org, name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.all, org+"/"+name)
+}
+
+// stale has the next question for a project asked anew if it was computed before a
+// time.
+func (c *cache) stale(org, name string, before time.Time) {
+	c.mu.Lock()
+	e := c.all[org+"/"+name]
+	c.mu.Unlock()
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.asked.Before(before) {
+		e.until = time.Time{}
+	}
 }

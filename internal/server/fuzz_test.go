@@ -5,8 +5,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 )
 
 // FuzzRequest: no request makes the server fail, answer to a foreign page, leave
@@ -49,6 +51,28 @@ func FuzzRequest(f *testing.F) {
 			t.Fatalf("host %q: %d", host, w.Code)
 		case strings.Contains(w.Header().Get("Content-Type"), "html") && strings.Contains(strings.ToLower(body), "<script"):
 			t.Fatalf("%q: a script in the page: %s", target, body)
+		}
+	})
+}
+
+// FuzzParseTime: what is accepted is a time that a commit can keep, and a path that
+// a form asks to go on to never leaves the server.
+func FuzzParseTime(f *testing.F) {
+	for _, s := range []string{"2026-10-01", "2026-10-01T00:00", "2026-10-01T00:00:00Z", "", "now", "9999-99-99", "//evil.example", "/\\evil.example", "/ok?x=1", "/%0d%0a"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if at, err := parseTime(s); err == nil {
+			if _, err := time.Parse(time.RFC3339, at.UTC().Format(time.RFC3339)); err != nil {
+				t.Errorf("%q: %v", s, err)
+			}
+		}
+		u, err := url.Parse(ownPath(s))
+		if err != nil && ownPath(s) != s {
+			t.Errorf("%q: %v", s, err)
+		}
+		if err == nil && (u.Host != "" || u.Scheme != "") {
+			t.Errorf("%q leads to %s", s, u)
 		}
 	})
 }

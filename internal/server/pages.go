@@ -16,9 +16,12 @@ import (
 	"sync"
 	"time"
 
+	"hallmark/internal/access"
 	"hallmark/internal/fault"
+	"hallmark/internal/platform"
 	"hallmark/internal/policy"
 	"hallmark/internal/status"
+	"hallmark/internal/store"
 )
 
 //go:embed templates
@@ -30,6 +33,7 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 		"bytes": status.Bytes, "secure": secure, "statusWord": func(s status.Status) string { return statusWords[s] },
 		"gradeWord": func(g policy.Grade) string { return gradeWords[g] },
 		"day":       func(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 UTC") },
+		"minutes":   func(d time.Duration) string { return fmt.Sprintf("%d minutes", int(d.Minutes())) },
 		"plural": func(n int, one, many string) string {
 			if n == 1 {
 				return "1 " + one
@@ -38,9 +42,10 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 		},
 	}
 	out := map[string]*template.Template{}
-	for _, name := range []string{"home", "project", "empty", "builder", "verifier", "error"} {
+	for _, name := range []string{"home", "project", "empty", "builder", "verifier", "error",
+		"signin", "link", "secret", "configuration", "history", "settings", "org", "account", "admin"} {
 		t := template.New("layout.html").Funcs(funcs)
-		out[name] = template.Must(t.ParseFS(templateFiles, "templates/layout.html", "templates/icons.html", "templates/"+name+".html"))
+		out[name] = template.Must(t.ParseFS(templateFiles, "templates/layout.html", "templates/icons.html", "templates/tabs.html", "templates/"+name+".html"))
 	}
 	return out
 })
@@ -61,20 +66,27 @@ var (
 
 // page is what every template gets.
 type page struct {
-	Title   string
-	Version string
-	Body    any
+	frame
+	Title    string
+	Version  string
+	Hosted   bool // things can be done here
+	Accounts bool // there is somebody to sign in
+	Admin    bool
+	Path     string // of the page, to come back to
+	Body     any
 }
 
 // render answers with a page.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, code int, name, title string, body any) {
 	var b bytes.Buffer
-	if err := pages()[name].Execute(&b, page{title, s.opts.Version, body}); err != nil {
+	if err := pages()[name].Execute(&b, page{framed(r.Context()), title, s.opts.Version, s.opts.Platform != nil, s.opts.Accounts != nil, s.opts.Accounts != nil && asks(r.Context()).Can(access.Administer, ""), r.URL.RequestURI(), body}); err != nil {
 		s.fail(w, r, fmt.Errorf("page %s: %w", name, err))
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-cache")
+	if w.Header().Get("Cache-Control") == "" {
+		w.Header().Set("Cache-Control", "private, no-cache")
+	}
 	w.WriteHeader(code)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(b.Bytes())
@@ -99,31 +111,64 @@ type homeItem struct {
 	Note    string
 }
 
-// home lists the projects.
+type homeView struct {
+	frame
+	Items  []homeItem
+	Orgs   []store.Org
+	Hosted bool
+	CanOrg bool
+}
+
+// home lists the projects that whoever asks may read.
 func (s *Server) home(w http.ResponseWriter, r *http.Request) {
-	names, err := s.cache.Projects(r.Context())
+	ctx := r.Context()
+	v := homeView{frame: framed(ctx), Hosted: s.opts.Platform != nil}
+	var names []string
+	var err error
+	if v.Hosted {
+		who := asks(ctx).Who
+		var all []platform.Listed
+		if all, err = s.opts.Platform.Projects(ctx, who); err == nil {
+			v.Orgs, err = s.opts.Platform.Orgs(ctx, who)
+		}
+		for _, p := range all {
+			names = append(names, p.Org+"/"+p.Name)
+		}
+		v.CanOrg = who.Can(access.CreateOrg, "")
+		if err == nil && s.opts.Accounts != nil && !who.SignedIn() && len(names) == 0 {
+			http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
+			return
+		}
+	} else {
+		names, err = s.cache.Projects(ctx)
+	}
 	if err != nil {
 		s.failPage(w, r, err)
 		return
 	}
-	var items []homeItem
 	for i, n := range names {
-		it := homeItem{Name: n}
-		if i < maxListed {
-			org, name, _ := strings.Cut(n, "/")
-			p, err := s.cache.Project(r.Context(), org, name)
-			switch {
-			case err == nil:
-				it.Summary, it.Pie = &p.Document.Summary, newPie(p.Document.Summary)
-			case fault.Is(err, fault.Conflict):
-				it.Note = "Not built yet."
-			default:
-				_, it.Note = s.say(r, err)
-			}
-		}
-		items = append(items, it)
+		v.Items = append(v.Items, s.homeItem(r, n, i))
 	}
-	s.render(w, r, http.StatusOK, "home", "Projects", items)
+	s.render(w, r, http.StatusOK, "home", "Projects", v)
+}
+
+// homeItem is the nth of a list of projects, one that whoever asks may read.
+func (s *Server) homeItem(r *http.Request, full string, n int) homeItem {
+	it := homeItem{Name: full}
+	if n >= maxListed {
+		return it
+	}
+	org, name, _ := strings.Cut(full, "/")
+	p, err := s.cache.Project(r.Context(), org, name)
+	switch {
+	case err == nil:
+		it.Summary, it.Pie = &p.Document.Summary, newPie(p.Document.Summary)
+	case fault.Is(err, fault.Conflict):
+		it.Note = "Not built yet."
+	default:
+		_, it.Note = s.say(r, err)
+	}
+	return it
 }
 
 // pie is the share of secure artifacts as two arcs of a ring of radius 54 around
@@ -241,8 +286,14 @@ type option struct {
 	Selected     bool
 }
 
+type emptyView struct {
+	projectHead
+	Message, Advice string
+}
+
 type projectView struct {
 	*Project
+	Top         projectHead
 	Name        string
 	Pie         pie
 	Summary     status.Summary
@@ -281,11 +332,11 @@ func anchor(r status.Row) string {
 // project shows a project: the page that all the rest is for.
 func (s *Server) project(w http.ResponseWriter, r *http.Request) {
 	org, name := r.PathValue("org"), r.PathValue("project")
-	p, err := s.cache.Project(r.Context(), org, name)
+	p, err := s.open(r.Context(), org, name)
 	if fault.Is(err, fault.Conflict) {
 		_, text := s.say(r, err)
 		message, advice, _ := strings.Cut(text, "\n  ")
-		s.render(w, r, http.StatusOK, "empty", org+"/"+name, map[string]string{"Name": org + "/" + name, "Message": message, "Advice": advice})
+		s.render(w, r, http.StatusOK, "empty", org+"/"+name, emptyView{s.projectHead(r.Context(), org, name, "builds"), message, advice})
 		return
 	}
 	if err != nil {
@@ -297,7 +348,8 @@ func (s *Server) project(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) projectView(ctx context.Context, p *Project, f filter) projectView {
 	doc := p.Document
-	v := projectView{Project: p, Name: doc.Project, Summary: doc.Summary, Pie: newPie(doc.Summary), PolicyName: policyName(doc.Policy),
+	org, name, _ := strings.Cut(doc.Project, "/")
+	v := projectView{Project: p, Top: s.projectHead(ctx, org, name, "builds"), Name: doc.Project, Summary: doc.Summary, Pie: newPie(doc.Summary), PolicyName: policyName(doc.Policy),
 		Filter: f, IndexURL: s.opts.ExternalURL + "/r/" + doc.Project + "/pypi/simple/", Ask: "PACKAGE",
 		StatusURL: "/api/v1/projects/" + doc.Project + "/status"}
 	v.CommitShort = shorten(doc.Commit)

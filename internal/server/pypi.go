@@ -159,6 +159,27 @@ func (s *Server) simpleIndex(w http.ResponseWriter, r *http.Request) {
 	s.html(w, r, format, simpleIndexHTML(), names)
 }
 
+// unknown answers a client that sent no token for a project that not everybody may
+// read: it is asked for one.
+func (s *Server) unknown(w http.ResponseWriter, r *http.Request) bool {
+	if asks(r.Context()).SignedIn() || s.opts.Platform == nil {
+		return false
+	}
+	if err := s.read(r.Context(), r.PathValue("org"), r.PathValue("project")); !fault.Is(err, fault.NotFound) {
+		return false
+	}
+	challenge(w)
+	return true
+}
+
+// take is nil if whoever asks may have the bytes of a row's file.
+func (s *Server) take(ctx context.Context, org, name string, row status.Row) error {
+	if s.opts.Platform == nil {
+		return nil // a single user's
+	}
+	return s.opts.Platform.Take(ctx, asks(ctx).Who, org, name, string(row.PURL), secure(row))
+}
+
 // simple answers what is common to both pages: the format, and the project.
 func (s *Server) simple(w http.ResponseWriter, r *http.Request) (string, *Project, bool) {
 	w.Header().Set("Vary", "Accept")
@@ -168,7 +189,10 @@ func (s *Server) simple(w http.ResponseWriter, r *http.Request) (string, *Projec
 		http.Error(w, "This index speaks "+simpleJSON+", "+simpleHTML+" and text/html.", http.StatusNotAcceptable)
 		return "", nil, false
 	}
-	p, err := s.cache.Project(r.Context(), r.PathValue("org"), r.PathValue("project"))
+	if s.unknown(w, r) {
+		return "", nil, false
+	}
+	p, err := s.open(r.Context(), r.PathValue("org"), r.PathValue("project"))
 	if fault.Is(err, fault.Conflict) {
 		// To a package manager, what was not solved is not there.
 		err = fault.New(fault.NotFound, "%w", err)
@@ -298,7 +322,10 @@ func (s *Server) simpleFile(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	p, err := s.cache.Project(r.Context(), r.PathValue("org"), r.PathValue("project"))
+	if s.unknown(w, r) {
+		return
+	}
+	p, err := s.open(r.Context(), r.PathValue("org"), r.PathValue("project"))
 	if err != nil {
 		if fault.Is(err, fault.Conflict) {
 			err = fault.New(fault.NotFound, "%w", err)
@@ -317,6 +344,10 @@ func (s *Server) simpleFile(w http.ResponseWriter, r *http.Request) {
 	}
 	if row == nil {
 		s.fail(w, r, fault.New(fault.NotFound, "The plan of %s has no such file.", p.Document.Project))
+		return
+	}
+	if err := s.take(r.Context(), r.PathValue("org"), r.PathValue("project"), *row); err != nil && !wantMeta {
+		s.fail(w, r, err)
 		return
 	}
 	if wantMeta {
@@ -341,7 +372,7 @@ func (s *Server) simpleFile(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "application/octet-stream")
 	h.Set("ETag", `"`+d.Hex()+`"`)
-	h.Set("Cache-Control", "max-age=31536000, immutable")
+	h.Set("Cache-Control", "private, max-age=31536000, immutable")
 	h.Set("Content-Disposition", "attachment")
 	s.metrics.files.Add(1)
 	if m, err := s.meta.of(r.Context(), s.backend, d, file); err == nil {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"encoding/json"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hallmark/internal/access"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 )
@@ -24,42 +26,58 @@ var static embed.FS
 // brings with it changes only with the program.
 var started = time.Now()
 
-// routes shows every path at a glance. Only GET (and with it HEAD) gets this
-// far.
+// routes shows every path at a glance. A project's name begins and ends with a
+// letter or digit, so that "-" is free for what is done to it.
 func (s *Server) routes() http.Handler {
-	inner := http.NewServeMux()
-	inner.HandleFunc("GET /{$}", s.home)
-	inner.HandleFunc("GET /{org}/{project}", s.project)
-	s.api(inner) // /api/v1/…, /openapi.json
+	// Two trees: what begins with a name of the server's own, and everything below
+	// an organization. No organization can have one of those names.
+	own, orgs := http.NewServeMux(), http.NewServeMux()
+	own.HandleFunc("GET /{$}", s.home)
+	orgs.HandleFunc("GET /{org}/{project}", s.project)
+	s.api(own) // /api/v1/…, /openapi.json
 
-	inner.HandleFunc("GET /r/{org}/{project}/pypi/simple/{$}", s.simpleIndex)
-	inner.HandleFunc("GET /r/{org}/{project}/pypi/simple/{name}/{$}", s.simpleProject)
-	inner.HandleFunc("GET /r/{org}/{project}/pypi/files/{hex}/{file}", s.simpleFile)
+	own.HandleFunc("GET /r/{org}/{project}/pypi/simple/{$}", s.simpleIndex)
+	own.HandleFunc("GET /r/{org}/{project}/pypi/simple/{name}/{$}", s.simpleProject)
+	own.HandleFunc("GET /r/{org}/{project}/pypi/files/{hex}/{file}", s.simpleFile)
 
-	inner.HandleFunc("GET /evidence/{hex}", s.evidenceIndex)
-	inner.HandleFunc("GET /evidence/{hex}/{name}", s.evidenceFile)
-	inner.HandleFunc("GET /trusted_root.json", s.trustedRoot)
-	inner.HandleFunc("GET /builder/{key}/{mode}", s.builder)
-	inner.HandleFunc("GET /verifier/{key}", s.verifier)
+	own.HandleFunc("GET /evidence/{hex}", s.evidenceIndex)
+	own.HandleFunc("GET /evidence/{hex}/{name}", s.evidenceFile)
+	own.HandleFunc("GET /trusted_root.json", s.trustedRoot)
+	own.Handle("GET /log/", http.StripPrefix("/log", s.backend.Log()))
+	own.HandleFunc("GET /builder/{key}/{mode}", s.builder)
+	own.HandleFunc("GET /verifier/{key}", s.verifier)
 
-	inner.HandleFunc("GET /static/{file}", s.static)
-	inner.HandleFunc("GET /healthz", s.healthz)
-	inner.HandleFunc("GET /metrics", s.writeMetrics)
-
-	// The log has a tree of paths of its own, which ServeMux could not tell from
-	// /{org}/{project}.
-	outer := http.NewServeMux()
-	outer.Handle("GET /log/", http.StripPrefix("/log", s.backend.Log()))
-	outer.Handle("/", inner)
-	return outer
+	own.HandleFunc("GET /static/{file}", s.static)
+	own.HandleFunc("GET /healthz", s.healthz)
+	own.HandleFunc("GET /metrics", s.writeMetrics)
+	if s.opts.Platform != nil {
+		s.projectRoutes(orgs)
+		own.HandleFunc("POST /orgs", s.post(s.postOrg))
+	}
+	if s.opts.Accounts != nil {
+		s.memberRoutes(orgs)
+		s.accountRoutes(own)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		if first == "" || access.Reserved(first) {
+			own.ServeHTTP(w, r)
+			return
+		}
+		orgs.ServeHTTP(w, r)
+	})
 }
+
+// forgery refuses what another site's page makes a browser send (Sec-Fetch-Site,
+// Origin).
+var forgery = http.NewCrossOriginProtection()
 
 // guard stands before every route: who may ask, with what, and which headers
 // every answer carries.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
@@ -88,7 +106,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			http.Error(rec, "Requests from other sites' pages are refused.", http.StatusForbidden)
 			return
 		}
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+		if !reads && s.opts.Platform == nil {
 			h.Set("Allow", "GET, HEAD")
 			http.Error(rec, "Nothing can be changed here: use the hallmark command.", http.StatusMethodNotAllowed)
 			return
@@ -97,10 +116,29 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			http.Error(rec, "The address is too long.", http.StatusRequestURITooLong)
 			return
 		}
-		if r.ContentLength > 0 || len(r.TransferEncoding) > 0 {
+		if reads && (r.ContentLength > 0 || len(r.TransferEncoding) > 0) {
 			http.Error(rec, "A GET request has no body here.", http.StatusRequestEntityTooLarge)
 			return
 		}
+		// What a browser sends because another site's page asked for it says so.
+		if !reads {
+			if err := forgery.Check(r); err != nil {
+				http.Error(rec, "Requests from other sites' pages are refused.", http.StatusForbidden)
+				return
+			}
+		}
+		a, err := s.identify(r)
+		if err != nil {
+			code, text := s.say(r, err)
+			if code == http.StatusForbidden { // a token that is none
+				code = http.StatusUnauthorized
+				h.Set("WWW-Authenticate", `Basic realm="hallmark", charset="UTF-8"`)
+			}
+			h.Set("Cache-Control", "no-store")
+			http.Error(rec, text, code)
+			return
+		}
+		r = r.WithContext(context.WithValue(r.Context(), askerKey{}, a))
 		next.ServeHTTP(rec, r)
 	})
 }
@@ -218,7 +256,7 @@ func (s *Server) static(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	types := map[string]string{".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+	types := map[string]string{".css": "text/css; charset=utf-8", ".svg": "image/svg+xml", ".js": "text/javascript; charset=utf-8"}
 	s.write(w, r, types[path.Ext(name)], b)
 }
 

@@ -3,10 +3,8 @@
 //
 // It computes nothing that a page shows: percentages, classes and reasons come
 // from the status document, the same that the command prints. It offers exactly
-// the files that a project's plan names, and changes nothing: every method but
-// GET and HEAD is refused. In this version it serves a single user on the
-// loopback interface and refuses to do anything else, since there are no
-// accounts yet.
+// the files that a project's plan names. It decides nothing of who may do what:
+// internal/account says who asks, internal/platform does what is asked, or not.
 package server
 
 import (
@@ -22,8 +20,11 @@ import (
 	"strings"
 	"time"
 
+	"hallmark/internal/account"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
+	"hallmark/internal/jobs"
+	"hallmark/internal/platform"
 	"hallmark/internal/policy"
 	"hallmark/internal/record"
 	"hallmark/internal/status"
@@ -144,9 +145,18 @@ type Options struct {
 	// ExternalURL is how clients reach the server, without a path; it stands in
 	// pages and snippets. Its host is one of those that requests may name.
 	ExternalURL string
-	// SingleUser serves whoever reaches the port as the owner. It has to be set:
-	// there are no accounts yet.
+	// SingleUser serves whoever reaches the port as the owner. Without it Accounts
+	// and Platform have to be there.
 	SingleUser bool
+	// Accounts says who somebody is; nil for a single user.
+	Accounts *account.Service
+	// Platform is what is done here; nil: the server only shows.
+	Platform *platform.Service
+	// Watch gives how far a project's newest build is, and a channel that is closed
+	// when there is something new; nil: nothing is built here.
+	Watch func(project string) (jobs.State, bool, <-chan struct{})
+	// BehindProxy trusts X-Forwarded-For as the proxy in front appends to it.
+	BehindProxy bool
 	// Version is shown at the foot of pages.
 	Version string
 	// Log receives failures of the server's own making; nil: slog.Default.
@@ -159,17 +169,20 @@ type Server struct {
 	opts    Options
 	hosts   map[string]bool // names that a request may use for us, without port
 	origin  string          // scheme and host of ExternalURL
+	secure  bool            // clients reach us over TLS
+	own     string          // what a single user's forms are bound to
 	cache   *cache
 	meta    *metadataCache
 	metrics metrics
 	handler http.Handler
+
+	stopping chan struct{} // closed when Serve is asked to end
 }
 
-// New makes a server. It is fault.Unsupported without SingleUser.
+// New makes a server. It is fault.Unsupported without SingleUser if there are no accounts.
 func New(b Backend, o Options) (*Server, error) {
-	if !o.SingleUser {
-		return nil, fault.Advise(fault.Unsupported, "Start it with --single-user on your own machine.",
-			"serve: this version has no accounts, so it serves a single user only")
+	if !o.SingleUser && (o.Accounts == nil || o.Platform == nil) {
+		return nil, fault.Advise(fault.Unsupported, "Start it with --single-user on your own machine.", "serve: without accounts it serves a single user only")
 	}
 	if o.ExternalURL == "" {
 		o.ExternalURL = "http://localhost:8420"
@@ -182,9 +195,9 @@ func New(b Backend, o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	s := &Server{backend: b, opts: o, origin: u.Scheme + "://" + u.Host,
+	s := &Server{backend: b, opts: o, origin: u.Scheme + "://" + u.Host, secure: u.Scheme == "https", own: processSecret(),
 		hosts: map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true, strings.ToLower(u.Hostname()): true},
-		cache: newCache(b), meta: newMetadataCache()}
+		cache: newCache(b), meta: newMetadataCache(), stopping: make(chan struct{})}
 	s.handler = s.guard(s.routes())
 	return s, nil
 }
@@ -195,18 +208,38 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // Listen opens addr, HOST:PORT, for Serve. The host must be a loopback address
 // (fault.Denied); a port that is in use is fault.Conflict with advice.
 func Listen(addr string) (net.Listener, error) {
-	host, port, err := net.SplitHostPort(addr)
+	host, port, err := hostPort(addr)
 	if err != nil {
-		return nil, fault.New(fault.Usage, "listen on %.100q: want HOST:PORT, such as 127.0.0.1:8420", addr)
+		return nil, err
+	}
+	ip, err := netip.ParseAddr(host)
+	if err != nil || !ip.IsLoopback() {
+		return nil, fault.Advise(fault.Denied, "Listen on 127.0.0.1 or ::1, or have a proxy that speaks TLS in front: --behind-proxy.",
+			"listen on %.100q: beyond the loopback interface passwords and tokens would go over the net in the clear", addr)
+	}
+	return listen(addr, host, port)
+}
+
+// ListenAnywhere is Listen for any address: behind a proxy that ends TLS.
+func ListenAnywhere(addr string) (net.Listener, error) {
+	host, port, err := hostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	return listen(addr, host, port)
+}
+
+func hostPort(addr string) (host, port string, err error) {
+	if host, port, err = net.SplitHostPort(addr); err != nil {
+		return "", "", fault.New(fault.Usage, "listen on %.100q: want HOST:PORT, such as 127.0.0.1:8420", addr)
 	}
 	if host == "localhost" {
 		host = "127.0.0.1"
 	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil || !ip.IsLoopback() {
-		return nil, fault.Advise(fault.Denied, "Listen on 127.0.0.1 or ::1.",
-			"listen on %.100q: whoever reaches a single user's server is its owner, so it listens on the loopback interface only", addr)
-	}
+	return host, port, nil
+}
+
+func listen(addr, host, port string) (net.Listener, error) {
 	l, err := net.Listen("tcp", net.JoinHostPort(host, port))
 	if err != nil {
 		return nil, fault.Advise(fault.Conflict, "Another program may have the port; choose one with --listen 127.0.0.1:PORT.",
@@ -233,6 +266,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
+		close(s.stopping)
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		if err := hs.Shutdown(stop); err != nil {
