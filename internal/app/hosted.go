@@ -12,6 +12,7 @@ import (
 	"hallmark/internal/build"
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/pypi"
+	"hallmark/internal/fault"
 	"hallmark/internal/jobs"
 	"hallmark/internal/platform"
 	"hallmark/internal/project"
@@ -34,21 +35,20 @@ type Hosted struct {
 // Host opens a data directory for a server, makes it if it is not there, and takes
 // up the builds that an earlier server left. log is told what goes wrong.
 func Host(ctx context.Context, cfg Config, log *slog.Logger) (*Hosted, error) {
-	// Keys, database and its schema are made, and what is signed but not yet in the
-	// log is finished, by a writer.
-	// Where a command is at work, that is one already.
-	w, err := Open(ctx, cfg, true)
-	if err == nil {
-		err = w.Close()
-	} else if inUse(err) {
-		err = nil
-	}
-	if err != nil {
-		return nil, err
-	}
 	read := cfg
 	read.Timeline, read.Progress = "", nil
 	a, err := Open(ctx, read, false)
+	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Unsupported) {
+		// Keys, database and its schema are made by a writer.
+		w, werr := Open(ctx, cfg, true)
+		if werr == nil {
+			werr = w.Close()
+		}
+		if werr != nil {
+			return nil, werr
+		}
+		a, err = Open(ctx, read, false)
+	}
 	if err != nil {
 		return nil, err
 	}
