@@ -35,6 +35,8 @@ type cli struct {
 	Export    exportCmd    `cmd:"" help:"Write evidence, plan, log or trusted root."`
 	Seed      seedCmd      `cmd:"" help:"Show the pinned binaries that the first build starts from."`
 	Serve     serveCmd     `cmd:"" help:"Serve pages, API, registry, evidence and log."`
+	Backup    backupCmd    `cmd:"" help:"Write a backup of the data directory; a server may run."`
+	Restore   restoreCmd   `cmd:"" help:"Make a data directory of a backup."`
 	Fsck      fsckCmd      `cmd:"" help:"Check database, blobs and log against one another."`
 }
 

@@ -19,6 +19,8 @@ type serveCmd struct {
 	ExternalURL string `name:"external-url" help:"How clients reach the server; part of builder and verifier ids." placeholder:"URL"`
 	SingleUser  bool   `name:"single-user" help:"Loopback only, no accounts: whoever reaches the port is the owner."`
 	BehindProxy bool   `name:"behind-proxy" help:"A proxy in front ends TLS and appends the client's address to X-Forwarded-For; allows to listen beyond loopback."`
+	TLSCert     string `name:"tls-cert" help:"Certificate chain (PEM) to speak TLS with; allows to listen beyond loopback. Read again when it changes." type:"existingfile" placeholder:"FILE"`
+	TLSKey      string `name:"tls-key" help:"Its private key (PEM)." type:"existingfile" placeholder:"FILE"`
 }
 
 func (c *serveCmd) Run(e *env) error {
@@ -28,8 +30,17 @@ func (c *serveCmd) Run(e *env) error {
 	if c.BehindProxy && !strings.HasPrefix(c.ExternalURL, "https://") {
 		return fault.Advise(fault.Usage, "Say what clients use: --external-url https://HOST", "--behind-proxy: the proxy has to speak TLS to clients")
 	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		return fault.New(fault.Usage, "--tls-cert and --tls-key belong together")
+	}
+	if c.TLSCert != "" && (c.SingleUser || c.BehindProxy) {
+		return fault.New(fault.Usage, "--tls-cert is for a server with accounts that clients reach without a proxy")
+	}
+	if c.TLSCert != "" && !strings.HasPrefix(c.ExternalURL, "https://") {
+		return fault.Advise(fault.Usage, "Say what clients use: --external-url https://HOST", "--tls-cert: the address for clients begins with https://")
+	}
 	listen := server.Listen
-	if c.BehindProxy {
+	if c.BehindProxy || c.TLSCert != "" {
 		listen = server.ListenAnywhere
 	}
 	l, err := listen(c.Listen)
@@ -74,6 +85,11 @@ func (c *serveCmd) Run(e *env) error {
 		backend = a.Backend()
 	default:
 		return err
+	}
+	if c.TLSCert != "" {
+		if l, err = server.TLS(l, c.TLSCert, c.TLSKey); err != nil {
+			return err
+		}
 	}
 	s, err := server.New(backend, opts)
 	if err != nil {
