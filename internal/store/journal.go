@@ -128,7 +128,7 @@ func sumOf(cells string) string { return digest.FromBytes([]byte(cells)).Hex() }
 // seal appends to the journal what the row at p says now.
 func (s *Store) seal(ctx context.Context, tx bun.IConn, p place) error {
 	var cells []string
-	if err := s.db.NewRaw("SELECT "+tableOf(p.table).cells()+" FROM "+p.table+" WHERE "+p.where, p.args...).Conn(tx).Scan(ctx, &cells); err != nil {
+	if err := s.db.NewRaw("SELECT "+s.cells(tableOf(p.table))+" FROM "+p.table+" WHERE "+p.where, p.args...).Conn(tx).Scan(ctx, &cells); err != nil {
 		return err
 	}
 	if len(cells) != 1 {
@@ -156,7 +156,7 @@ func (s *Store) journal(ctx context.Context, tx bun.IConn, table, row, sum strin
 // sealAll appends an entry for each row of a table that has none.
 func (s *Store) sealAll(ctx context.Context, tx bun.IConn, t sealedTable) error {
 	var rows []string
-	q := "SELECT " + t.key + " FROM " + t.name + " WHERE " + t.key + " NOT IN (SELECT row FROM journal WHERE tbl = ?) ORDER BY 1"
+	q := "SELECT " + t.key + " FROM " + t.name + " WHERE " + t.key + ` NOT IN (SELECT "row" FROM journal WHERE tbl = ?) ORDER BY 1`
 	if err := s.db.NewRaw(q, t.name).Conn(tx).Scan(ctx, &rows); err != nil {
 		return err
 	}
@@ -170,17 +170,10 @@ func (s *Store) sealAll(ctx context.Context, tx bun.IConn, t sealedTable) error 
 
 // checkJournal compares every row with the newest entry about it, and the
 // entries with one another.
-func (s *Store) checkJournal(ctx context.Context, add func(table, row, column, format string, args ...any)) error {
+func (s *Store) checkJournal(ctx context.Context, db bun.IDB, add finder) error {
 	var es []entry
-	if err := s.db.NewSelect().Model(&es).OrderExpr("seq").Scan(ctx); err != nil {
+	if err := db.NewSelect().Model(&es).OrderExpr("seq").Scan(ctx); err != nil {
 		return fmt.Errorf("read the journal: %w", kind(err))
-	}
-	var odd []int64
-	if err := s.db.NewRaw("SELECT seq FROM journal WHERE typeof(tbl) <> 'text' OR typeof(row) <> 'text' OR typeof(sum) <> 'text' OR typeof(mac) <> 'text' ORDER BY seq").Scan(ctx, &odd); err != nil {
-		return fmt.Errorf("read the journal: %w", kind(err))
-	}
-	for _, seq := range odd {
-		add("journal", strconv.FormatInt(seq, 10), "", "it holds something else than text: it was changed")
 	}
 	type key struct{ table, row string }
 	newest := map[key]string{}
@@ -201,7 +194,7 @@ func (s *Store) checkJournal(ctx context.Context, add func(table, row, column, f
 			Row   string `bun:"row_name"`
 			Cells string `bun:"cells"`
 		}
-		if err := s.db.NewRaw("SELECT COALESCE("+t.key+", '') AS row_name, "+t.cells()+" AS cells FROM "+t.name).Scan(ctx, &rows); err != nil {
+		if err := db.NewRaw("SELECT COALESCE("+t.key+", '') AS row_name, "+s.cells(t)+" AS cells FROM "+t.name).Scan(ctx, &rows); err != nil {
 			return fmt.Errorf("read %s: %w", t.name, kind(err))
 		}
 		for _, r := range rows {
@@ -285,9 +278,9 @@ func (s *Store) ForgetEvidence(ctx context.Context) (int, error) {
 	n := 0
 	return n, s.inTx(ctx, "what became of lost evidence", func(ctx context.Context, tx bun.Tx) error {
 		var lost []string
-		err := tx.NewRaw(`SELECT row FROM journal AS j WHERE tbl = 'evidence' AND sum <> ''
+		err := tx.NewRaw(`SELECT j.row FROM journal AS j WHERE j.tbl = 'evidence' AND j.sum <> ''
 			AND NOT EXISTS (SELECT 1 FROM journal AS k WHERE k.tbl = j.tbl AND k.row = j.row AND k.seq > j.seq)
-			AND NOT EXISTS (SELECT 1 FROM evidence WHERE CAST(id AS TEXT) = j.row) ORDER BY seq`).Scan(ctx, &lost)
+			AND NOT EXISTS (SELECT 1 FROM evidence WHERE CAST(id AS TEXT) = j.row) ORDER BY j.seq`).Scan(ctx, &lost)
 		if err != nil {
 			return err
 		}
@@ -302,11 +295,11 @@ func (s *Store) ForgetEvidence(ctx context.Context) (int, error) {
 }
 
 // cells is SQL that gives a row's cells as one text, no two of which are the same
-// for different cells: the type and the bytes of each in hexadecimal digits.
-func (t sealedTable) cells() string {
+// for different cells.
+func (s *Store) cells(t sealedTable) string {
 	parts := make([]string, len(t.columns))
 	for i, c := range t.columns {
-		parts[i] = fmt.Sprintf(`typeof("%s") || ':' || hex("%s")`, c, c)
+		parts[i] = s.d.cell(c)
 	}
 	return strings.Join(parts, " || ',' || ")
 }

@@ -29,6 +29,17 @@ func filled(t *testing.T) (string, *blob.Store, []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	fill(t, s, b)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path, b, key
+}
+
+// fill puts rows into every table of an empty database.
+func fill(t *testing.T, s *store.Store, b *blob.Store) {
+	t.Helper()
+	ctx := t.Context()
 	put := func(what string) digest.Digest {
 		d, err := b.PutBytes(ctx, []byte(what))
 		if err != nil {
@@ -43,7 +54,7 @@ func filled(t *testing.T) (string, *blob.Store, []byte) {
 			t.Fatal(err)
 		}
 	}
-	_, err = s.CreateProject(ctx, "acme", "web", at)
+	_, err := s.CreateProject(ctx, "acme", "web", at)
 	must(err)
 	c1, c2 := put("commit 1"), put("commit 2")
 	must(s.AddCommit(ctx, store.Commit{ID: c1, Org: "acme", Name: "web", Document: c1, Created: at}))
@@ -91,8 +102,6 @@ func filled(t *testing.T) (string, *blob.Store, []byte) {
 	if found, err := s.Check(ctx); err != nil || len(found) != 0 {
 		t.Fatalf("before anything was changed: %+v, %v", found, err)
 	}
-	must(s.Close())
-	return path, b, key
 }
 
 // tampered is a database in the hands of somebody who may write to its file: no

@@ -47,7 +47,7 @@ func (s *Store) StepsSince(ctx context.Context, m Mark) (map[digest.Digest]bool,
 	}
 	// A row of evidence is named by its id alone.
 	q := `SELECT j.seq, j.mac, j.tbl, j.row, COALESCE(e.step, '') AS step
-		FROM journal j LEFT JOIN evidence e ON j.tbl = 'evidence' AND e.id = CAST(j.row AS INTEGER)
+		FROM journal j LEFT JOIN evidence e ON j.tbl = 'evidence' AND e.id = CASE WHEN j.tbl = 'evidence' THEN CAST(j.row AS BIGINT) END
 		WHERE j.seq >= ? ORDER BY j.seq LIMIT ?`
 	if err := s.db.NewRaw(q, m.Seq, maxSince+2).Scan(ctx, &rows); err != nil {
 		return nil, false, fmt.Errorf("what was written since entry %d: %w", m.Seq, kind(err))

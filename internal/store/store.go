@@ -8,8 +8,9 @@
 // refuses to change it. Writing the same row again is no error, so a caller who
 // did not hear the answer may ask again.
 //
-// The models are neutral to the dialect; a dialect is a file like sqlite.go and a
-// folder of migrations like sqlite/. Package storetest holds the contract.
+// The models are neutral to the dialect; a dialect is a file such as sqlite.go or
+// postgres.go and a folder of migrations such as sqlite/ or postgres/. Package
+// storetest holds the contract.
 //
 // Errors have the kinds of internal/fault: NotFound, Conflict (a different row
 // is there, a series does not continue, a blob is missing), Unavailable (busy),
@@ -37,6 +38,7 @@ type Blobs interface {
 // Store is an open database. Its methods may be called from several goroutines.
 type Store struct {
 	db       *bun.DB
+	d        engine
 	blobs    Blobs
 	key      []byte // of the journal's codes
 	readOnly bool
@@ -177,9 +179,14 @@ func (s *Store) need(what string, ds ...digest.Digest) error {
 	return nil
 }
 
-// inTx runs fn in a transaction.
+// inTx runs fn in a transaction, while nobody else writes.
 func (s *Store) inTx(ctx context.Context, what string, fn func(ctx context.Context, tx bun.Tx) error) error {
-	err := s.db.RunInTx(ctx, nil, fn)
+	err := s.db.RunInTx(ctx, nil, func(ctx context.Context, tx bun.Tx) error {
+		if err := s.d.lock(ctx, tx); err != nil {
+			return err
+		}
+		return fn(ctx, tx)
+	})
 	if err == nil {
 		return nil
 	}
