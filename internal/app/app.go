@@ -60,6 +60,8 @@ type Config struct {
 	Timeline string
 	// Progress is told what goes on; may be nil.
 	Progress Progress
+	// Version is the program's, for documents that name what wrote them.
+	Version string
 }
 
 // App is an open data directory.

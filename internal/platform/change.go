@@ -157,6 +157,9 @@ func (s *Service) Commit(ctx context.Context, w Who, org, name, branch string, c
 	if old != "" && old != head {
 		return "", fault.Advise(fault.Conflict, "Look at what changed, and propose it again.", "somebody else made a commit since")
 	}
+	if err := s.proposal(ctx, org, name, branch, head, ch, next); err != nil {
+		return "", err
+	}
 	return s.advance(ctx, w, next, branch, head, build)
 }
 
@@ -182,6 +185,9 @@ func (s *Service) Revert(ctx context.Context, w Who, org, name, branch string, t
 	next.Created = s.now().UTC().Truncate(time.Second).Format(time.RFC3339)
 	if project.SameConfiguration(now, next) {
 		return "", fault.New(fault.Conflict, "this changes nothing: the project asks for that already")
+	}
+	if err := s.proposal(ctx, org, name, branch, head.ID, Change{}, next); err != nil {
+		return "", err
 	}
 	return s.advance(ctx, w, next, branch, head.ID, build)
 }
@@ -269,6 +275,9 @@ func (s *Service) Build(ctx context.Context, w Who, org, name, branch string, re
 		return store.Run{}, err
 	}
 	if err := s.mayBuild(ctx, w, org); err != nil {
+		return store.Run{}, err
+	}
+	if err := s.required(ctx, org, name, branch, "the build", true, retry); err != nil {
 		return store.Run{}, err
 	}
 	head, err := s.rows.BranchHead(ctx, org, name, branch)

@@ -10,6 +10,7 @@ package platform
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"hallmark/internal/access"
@@ -89,6 +90,10 @@ type Service struct {
 	accounts Accounts
 	now      func() time.Time
 	newID    func() string
+	outlook  Outlook // nil: no effects, ways out and gates are told here
+	badge    []byte  // what badges' tokens are made with; nil: there are none
+	previews *previews
+	good     sync.Map // projects that were found to be 100 % secure, and until when that is believed
 }
 
 // New makes a service. queue may be nil: then nothing is built here.
@@ -96,7 +101,7 @@ func New(rows Rows, docs Documents, queue Queue, accounts Accounts, newID func()
 	if now == nil {
 		now = time.Now
 	}
-	return &Service{rows: rows, docs: docs, queue: queue, accounts: accounts, now: now, newID: newID}
+	return &Service{rows: rows, docs: docs, queue: queue, accounts: accounts, now: now, newID: newID, previews: newPreviews()}
 }
 
 // Who is who asks, from where.
@@ -177,8 +182,16 @@ func (s *Service) Read(ctx context.Context, w Who, org, name string) error {
 
 // Take is nil if w may have the bytes of an artifact of the project: of secure ones
 // in an organization whose tier has them, of community ones for every reader that
-// may download. purl names it in the refusal.
+// may download; of none while the project requires 100 % secure and is not. purl
+// names it in the refusal.
 func (s *Service) Take(ctx context.Context, w Who, org, name, purl string, secure bool) error {
+	if err := s.mayTake(ctx, w, org, name, purl, secure); err != nil {
+		return err
+	}
+	return s.required(ctx, org, name, "", "the download of "+purl, false, false)
+}
+
+func (s *Service) mayTake(ctx context.Context, w Who, org, name, purl string, secure bool) error {
 	if err := s.Read(ctx, w, org, name); err != nil {
 		return err
 	}

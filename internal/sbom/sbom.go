@@ -45,8 +45,8 @@ func (f Format) MediaType() string {
 	return "application/vnd.cyclonedx+json; version=1.6"
 }
 
-// Parse reads a format's name; fault.Usage if it is none.
-func Parse(s string) (Format, error) {
+// FormatOf reads a format's name; fault.Usage if it is none.
+func FormatOf(s string) (Format, error) {
 	switch f := Format(s); f {
 	case CycloneDX, SPDX:
 		return f, nil
