@@ -171,11 +171,27 @@ const contrast = `(() => {
 // -shots it also writes what they look like.
 func TestContrast(t *testing.T) {
 	ctx := browser(t)
-	ts := serve(t, large(t))
+	f := large(t)
+	ts := serve(t, f)
+	var artifacts []string
+	p, err := f.Project(t.Context(), "acme", "web")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"flask", "pydantic"} {
+		for _, row := range p.Document.Artifacts {
+			if row.PURL.Name() == name && row.Digest != nil {
+				artifacts = append(artifacts, "/acme/web/artifact/"+row.Digest.Hex())
+			}
+		}
+	}
+	if len(artifacts) != 2 {
+		t.Fatalf("artifacts: %q", artifacts)
+	}
 	for _, scheme := range []string{"light", "dark"} {
 		for _, width := range []int64{1280, 390} {
 			for name, path := range map[string]string{"project": "/acme/web", "filtered": "/acme/web?q=nothing+has+this", "home": "/", "started": "/acme/started",
-				"unsolved": "/acme/unsolved", "empty": "/acme/empty", "error": "/acme/none", "builder": "/builder/" + testKey + "/hermetic", "verifier": "/verifier/" + testKey} {
+				"unsolved": "/acme/unsolved", "empty": "/acme/empty", "artifact": artifacts[0], "community": artifacts[1], "error": "/acme/none", "builder": "/builder/" + testKey + "/hermetic", "verifier": "/verifier/" + testKey} {
 				media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}
 				if err := chromedp.Do(ctx, chromedp.EmulateViewport(width, 1000), chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 					_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, media)

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -105,6 +106,60 @@ func (f *fake) PublicKey(_ context.Context, key string) ([]byte, error) {
 		return nil, fault.New(fault.NotFound, "no key %.80q is ours", key)
 	}
 	return []byte("-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"), nil
+}
+
+// Artifact gives what the document says of a file, with a build that is made up.
+func (f *fake) Artifact(ctx context.Context, org, name string, d digest.Digest) (*Artifact, error) {
+	p, err := f.Project(ctx, org, name)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range p.Document.Artifacts {
+		if row.Digest == nil || *row.Digest != d {
+			continue
+		}
+		a := &Artifact{PURL: row.PURL, File: *row.File, Digest: d, Size: int64(len(f.blobs[d])), Class: row.Class, Reasons: row.Reasons, Policy: p.Policy,
+			Runtime: true, Direct: row.Direct, Served: true, Published: row.Builder == nil, KeyID: testKey, Level: "SLSA_BUILD_LEVEL_1", Failure: row.Failure,
+			Why: []status.Hop{{Artifact: row.PURL, Class: row.Class, Reasons: row.Reasons}}, Tree: &Branch{PURL: row.PURL, Class: row.Class}}
+		if row.Grade != nil {
+			a.Grade = *row.Grade
+		}
+		for _, other := range p.Document.Artifacts {
+			if other.PURL == row.PURL {
+				continue
+			}
+			b := &Branch{PURL: other.PURL, Via: "runs with", Class: other.Class, Again: other.Digest == nil}
+			if other.Digest != nil {
+				b.Digest = *other.Digest
+			}
+			b.Kids = []*Branch{{PURL: row.PURL, Via: "is built with", Class: row.Class, Again: true, Digest: d}, {PURL: purl.New("pypi", "gone", "1.0"), Via: "is built with", Missing: true}}
+			a.Tree.Kids = append(a.Tree.Kids, b)
+			a.Closure++
+		}
+		if row.Builder != nil {
+			a.build(*row.Builder, p.Created)
+		}
+		return a, nil
+	}
+	return nil, fault.New(fault.NotFound, "%s/%s has no artifact %s", org, name, d.Short())
+}
+
+// build makes up how an artifact was built, twice again.
+func (a *Artifact) build(builder string, at time.Time) {
+	facts := record.Facts{Runtime: "runc 1.1", Kernel: "linux"}
+	for _, n := range slices.Concat(record.IsolationFacts, record.EphemeralFacts, record.HermeticFacts) {
+		facts.Facts = append(facts.Facts, record.Fact{Name: n, Want: "its own", Got: "its own", Holds: true})
+	}
+	first := record.Build{ID: "one", Purpose: record.First, Builder: builder, Outcome: record.Succeeded, Facts: facts, Started: at, Usage: record.Usage{Wall: 3 * time.Second},
+		Network: []record.Attempt{{Kind: "lookup", Target: "host.invalid"}}, Inputs: []record.Input{{Tag: "deps", PURL: "pkg:pypi/flit-core@3.9.0", Digest: a.Digest}}, SeedFiles: []string{"/usr/lib/crt1.o"}}
+	a.First, a.Builds = &first, []record.Build{first}
+	a.Source = &plan.Source{PURL: a.PURL, File: a.PURL.Name() + ".tar.gz", Digest: a.Digest, Size: 1234, Kind: "archive", Tag: "unavailable", Removed: []plan.Removed{{Path: "launcher.exe", Digest: a.Digest, Kind: "pe"}}}
+	a.Recipe = &plan.Recipe{Kind: "pep517", Backend: "flit_core.buildapi"}
+	a.Rebuilds = []record.RebuildResult{
+		{Sequence: 1, Outcome: record.Different, Time: at, Axes: []record.Axis{{Name: record.AxisClock, First: "2026", Second: "2027", Varied: true}},
+			Differences: []record.Difference{{Path: "a.whl!/a.py", What: "content", First: "1", Second: "2", Hint: "a date"}}},
+		{Sequence: 2, Outcome: record.Identical, Time: at, FirstRuntime: "runc 1.1 (linux)", SecondRuntime: "runsc (gvisor)",
+			Axes: []record.Axis{{Name: record.AxisCPUs, First: "2", Second: "1", Varied: true}, {Name: record.AxisUptime, Cause: "no time namespace"}}}}
 }
 
 // wheel makes a pure wheel of one module that returns its own name.

@@ -322,9 +322,10 @@ func (h projectHead) Full() string { return h.Org + "/" + h.Project }
 
 type configurationView struct {
 	projectHead
-	Head    digest.Digest
-	Commit  project.Commit
-	Message string
+	Head       digest.Digest
+	Commit     project.Commit
+	Searchable bool
+	Found      found
 }
 
 func (s *Server) configurationPage(w http.ResponseWriter, r *http.Request) {
@@ -334,8 +335,16 @@ func (s *Server) configurationPage(w http.ResponseWriter, r *http.Request) {
 		s.failPage(w, r, err)
 		return
 	}
-	s.render(w, r, http.StatusOK, "configuration", org+"/"+name+" configuration",
-		configurationView{projectHead: s.projectHead(ctx, org, name, "configuration"), Head: h[0].ID, Commit: h[0].Commit})
+	v := configurationView{projectHead: s.projectHead(ctx, org, name, "configuration"), Head: h[0].ID, Commit: h[0].Commit}
+	// Who may not search, such as a visitor of a public project, has no search.
+	if q := r.URL.Query(); s.opts.Catalog != nil && s.opts.Platform.Search(asks(ctx).Who) == nil {
+		if v.Found, _, err = s.find(r, q.Get("q"), q.Get("lookup") == "1"); err != nil {
+			s.failPage(w, r, err)
+			return
+		}
+		v.Searchable = true
+	}
+	s.render(w, r, http.StatusOK, "configuration", org+"/"+name+" configuration", v)
 }
 
 type historyEntry struct {

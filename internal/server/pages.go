@@ -33,6 +33,7 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 		"bytes": status.Bytes, "secure": secure, "statusWord": func(s status.Status) string { return statusWords[s] },
 		"gradeWord": func(g policy.Grade) string { return gradeWords[g] },
 		"day":       func(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 UTC") },
+		"took":      took,
 		"minutes":   func(d time.Duration) string { return fmt.Sprintf("%d minutes", int(d.Minutes())) },
 		"plural": func(n int, one, many string) string {
 			if n == 1 {
@@ -43,9 +44,9 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 	}
 	out := map[string]*template.Template{}
 	for _, name := range []string{"home", "project", "empty", "builder", "verifier", "error",
-		"signin", "link", "secret", "configuration", "history", "settings", "org", "account", "admin"} {
+		"signin", "link", "secret", "configuration", "history", "settings", "org", "account", "admin", "artifact"} {
 		t := template.New("layout.html").Funcs(funcs)
-		out[name] = template.Must(t.ParseFS(templateFiles, "templates/layout.html", "templates/icons.html", "templates/tabs.html", "templates/"+name+".html"))
+		out[name] = template.Must(t.ParseFS(templateFiles, "templates/layout.html", "templates/icons.html", "templates/tabs.html", "templates/search.html", "templates/"+name+".html"))
 	}
 	return out
 })
@@ -209,7 +210,7 @@ func newPie(sum status.Summary) pie {
 
 // filter is what the address asks for; empty fields let everything through.
 type filter struct {
-	Class, Grade, Reason, Text string
+	Class, Grade, Reason, Language, Text string
 }
 
 func readFilter(q url.Values) filter {
@@ -220,7 +221,7 @@ func readFilter(q url.Values) filter {
 		}
 		return strings.ToValidUTF8(v, "")
 	}
-	return filter{get("class"), get("grade"), get("reason"), get("q")}
+	return filter{get("class"), get("grade"), get("reason"), get("language"), get("q")}
 }
 
 // Active tells whether anything is left out.
@@ -231,6 +232,9 @@ func (f filter) match(r status.Row) bool {
 		return false
 	}
 	if f.Grade != "" && (r.Grade == nil || string(*r.Grade) != f.Grade) {
+		return false
+	}
+	if f.Language != "" && r.PURL.Type() != f.Language {
 		return false
 	}
 	if f.Reason != "" {
@@ -264,7 +268,9 @@ type rowView struct {
 	Anchor   string
 	Name     string
 	Version  string
+	Page     string // of the artifact; empty: there is no file
 	Download string // of the file; empty: none
+	Refused  string // why there is none
 	Evidence string // of the evidence index; empty: none
 	Builder  string // as a link; empty: none
 	Reasons  []reasonView
@@ -303,7 +309,9 @@ type projectView struct {
 	Classes     []option
 	Grades      []option
 	Reasons     []option
+	Languages   []option
 	GradeCounts []option // of the community artifacts
+	Bundle      bundleView
 	CommitShort string
 	PlanShort   string
 	IndexURL    string
@@ -359,9 +367,13 @@ func (s *Server) projectView(ctx context.Context, p *Project, f filter) projectV
 		anchors[string(row.PURL)] = anchor(row)
 	}
 	asked := false // Ask is a secure one
-	classes, gradeCount, reasons := map[string]int{}, map[policy.Grade]int{}, map[string]int{}
+	t := s.takesOf(ctx, doc)
+	v.Bundle = s.bundle(doc, t)
+	builders := map[string]string{} // pages of builder ids, each asked for once
+	classes, gradeCount, reasons, languages := map[string]int{}, map[policy.Grade]int{}, map[string]int{}, map[string]int{}
 	for _, row := range status.ForPeople(doc.Artifacts) {
 		classes[string(row.Class)]++
+		languages[row.PURL.Type()]++
 		if row.Grade != nil {
 			gradeCount[*row.Grade]++
 		}
@@ -378,7 +390,7 @@ func (s *Server) projectView(ctx context.Context, p *Project, f filter) projectV
 		if row.Status == status.Queued || row.Status == status.Running {
 			v.Work++
 		}
-		rv := s.rowView(ctx, p, row, anchors)
+		rv := s.rowView(ctx, p, row, anchors, t, builders)
 		if v.Example == nil && secure(row) && rv.Download != "" {
 			v.Example = &rv
 		}
@@ -398,8 +410,21 @@ func (s *Server) projectView(ctx context.Context, p *Project, f filter) projectV
 	for c, n := range reasons {
 		v.Reasons = append(v.Reasons, option{c, c, n, f.Reason == c})
 	}
-	sort.Slice(v.Reasons, func(i, j int) bool { return v.Reasons[i].Value < v.Reasons[j].Value })
+	for l, n := range languages {
+		v.Languages = append(v.Languages, option{l, languageOf(l), n, f.Language == l})
+	}
+	for _, o := range [][]option{v.Reasons, v.Languages} {
+		sort.Slice(o, func(i, j int) bool { return o[i].Value < o[j].Value })
+	}
 	return v
+}
+
+// took is a duration for people.
+func took(d time.Duration) string {
+	if d < time.Minute {
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	}
+	return d.Round(time.Second).String()
 }
 
 func shorten(commit string) string {
@@ -409,26 +434,24 @@ func shorten(commit string) string {
 	return commit
 }
 
-func (s *Server) rowView(ctx context.Context, p *Project, row status.Row, anchors map[string]string) rowView {
+func (s *Server) rowView(ctx context.Context, p *Project, row status.Row, anchors map[string]string, t takes, builders map[string]string) rowView {
 	rv := rowView{Row: row, Anchor: anchors[string(row.PURL)], Name: row.PURL.Name(), Version: row.PURL.Version()}
 	if row.Digest != nil {
 		if files, err := s.backend.Evidence(ctx, *row.Digest); err == nil && len(files) > 0 {
 			rv.Evidence = "/evidence/" + row.Digest.Hex()
 		}
-		if row.File != nil && row.PURL.Type() == "pypi" {
+		rv.Page = "/" + p.Document.Project + "/artifact/" + row.Digest.Hex()
+		if rv.Refused = t.refused(row.Class); row.File != nil && row.PURL.Type() == "pypi" && rv.Refused == "" {
 			rv.Download = (&url.URL{Path: "/r/" + p.Document.Project + "/pypi/files/" + row.Digest.Hex() + "/" + *row.File}).String()
 		}
 	}
 	if row.Builder != nil {
-		// A builder id of ours answers here, whatever name we had when it was
-		// made; another's is shown, not linked.
-		if u, err := url.Parse(*row.Builder); err == nil {
-			if m := builderRE.FindStringSubmatch(u.Path); m != nil {
-				if _, err := s.backend.Builder(ctx, m[1], m[2]); err == nil {
-					rv.Builder = u.Path
-				}
-			}
+		path, ok := builders[*row.Builder]
+		if !ok {
+			path = s.builderPath(ctx, *row.Builder)
+			builders[*row.Builder] = path
 		}
+		rv.Builder = path
 	}
 	for _, x := range row.Reasons {
 		v := reasonView{Reason: x, Name: x.Artifact.Name()}

@@ -34,6 +34,8 @@ func (s *Server) routes() http.Handler {
 	own, orgs := http.NewServeMux(), http.NewServeMux()
 	own.HandleFunc("GET /{$}", s.home)
 	orgs.HandleFunc("GET /{org}/{project}", s.project)
+	orgs.HandleFunc("GET /{org}/{project}/artifact/{hex}", s.artifactPage)
+	orgs.HandleFunc("GET /{org}/{project}/files.zip", s.filesZip)
 	s.api(own) // /api/v1/…, /openapi.json
 
 	own.HandleFunc("GET /r/{org}/{project}/pypi/simple/{$}", s.simpleIndex)
@@ -46,6 +48,7 @@ func (s *Server) routes() http.Handler {
 	own.Handle("GET /log/", http.StripPrefix("/log", s.backend.Log()))
 	own.HandleFunc("GET /builder/{key}/{mode}", s.builder)
 	own.HandleFunc("GET /verifier/{key}", s.verifier)
+	own.HandleFunc("GET /verifier/{key}/key.pub", s.publicKey)
 
 	own.HandleFunc("GET /static/{file}", s.static)
 	own.HandleFunc("GET /healthz", s.healthz)
@@ -53,6 +56,7 @@ func (s *Server) routes() http.Handler {
 	if s.opts.Platform != nil {
 		s.projectRoutes(orgs)
 		own.HandleFunc("POST /orgs", s.post(s.postOrg))
+		own.HandleFunc("GET /search", s.search)
 	}
 	if s.opts.Accounts != nil {
 		s.memberRoutes(orgs)

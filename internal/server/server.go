@@ -138,6 +138,7 @@ type Backend interface {
 	Files
 	Evidence
 	Identity
+	Artifacts
 }
 
 // Options say how to serve.
@@ -155,6 +156,8 @@ type Options struct {
 	// Watch gives how far a project's newest build is, and a channel that is closed
 	// when there is something new; nil: nothing is built here.
 	Watch func(project string) (jobs.State, bool, <-chan struct{})
+	// Catalog is what the Configuration tab searches; nil: nothing is searched.
+	Catalog Catalog
 	// BehindProxy trusts X-Forwarded-For as the proxy in front appends to it.
 	BehindProxy bool
 	// Version is shown at the foot of pages.

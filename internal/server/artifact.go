@@ -1,0 +1,259 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+
+	"hallmark/internal/digest"
+	"hallmark/internal/fault"
+	"hallmark/internal/plan"
+	"hallmark/internal/policy"
+	"hallmark/internal/purl"
+	"hallmark/internal/record"
+	"hallmark/internal/status"
+)
+
+// Artifacts tells all that is known of one file.
+type Artifacts interface {
+	// Artifact gives a file of a project's newest commit, by its digest: one that is
+	// served, was built in its place, or is built with. fault.NotFound if the commit
+	// has none; errors of Project as well. Who may read the project was asked before.
+	Artifact(ctx context.Context, org, name string, d digest.Digest) (*Artifact, error)
+}
+
+// Artifact is one file with all that is known of it.
+type Artifact struct {
+	PURL      purl.PURL
+	File      string
+	Digest    digest.Digest
+	Size      int64 // bytes; 0: not known
+	Class     policy.Class
+	Grade     policy.Grade // empty: secure
+	Reasons   []policy.Reason
+	Policy    policy.Policy
+	Runtime   bool                   // of the runtime closure; else only built with
+	Direct    bool                   // asked for
+	Served    bool                   // the file that is served; else one of ours in whose place another is
+	Published bool                   // its publisher's file
+	KeyID     string                 // of whoever signs here
+	Level     string                 // SLSA build level that is true of builds here
+	Step      digest.Digest          // that makes it; empty: none
+	Source    *plan.Source           // nil: there is none
+	Recipe    *plan.Recipe           // nil: there is none
+	Epoch     time.Time              // SOURCE_DATE_EPOCH; zero: no step
+	First     *record.Build          // its first build that counts; nil: none
+	Builds    []record.Build         // of its step, oldest first
+	Rebuilds  []record.RebuildResult // of its step, oldest first
+	Why       []status.Hop           // the shortest way to what is missing; one hop without reasons: nothing is
+	Failure   *status.Failure        // of our build; nil: none
+	Tree      *Branch                // what it rests on
+	Closure   int                    // how many artifacts and tools that is, in all
+	Proven    int                    // of them, secure
+}
+
+// Branch is one place in the closure of an artifact, as a tree.
+type Branch struct {
+	PURL    purl.PURL
+	Via     string        // "runs with", "is built with"; empty: the artifact itself
+	Class   policy.Class  // empty: nothing is known of it
+	Digest  digest.Digest // of its file; empty: there is none
+	Again   bool          // it stands above already
+	Missing bool          // the plan has none of it
+	Kids    []*Branch
+	Left    int // how many more there are, beyond what is shown
+}
+
+// Open tells whether the branch is unfolded at first: it, or something below it, is
+// not secure.
+func (b *Branch) Open() bool { return b.Class != policy.Secure && !b.Again }
+
+// Name is the package's.
+func (b *Branch) Name() string { return b.PURL.Name() }
+
+// Version is the package's.
+func (b *Branch) Version() string { return b.PURL.Version() }
+
+// condition is one of the four properties of a build, with the facts that make it.
+type condition struct {
+	Name, Means string
+	Facts       []record.Fact
+	Holds       bool
+}
+
+// conditions groups what was read off the sandbox of a build. A fact that is
+// missing does not hold.
+func conditions(f record.Facts) []condition {
+	by := map[string]record.Fact{}
+	for _, x := range f.Facts {
+		by[x.Name] = x
+	}
+	var out []condition
+	for _, c := range []struct {
+		name, means string
+		facts       []string
+	}{
+		{"Isolated", "nothing outside influences it", record.IsolationFacts},
+		{"Ephemeral", "its environment existed for it alone", record.EphemeralFacts},
+		{"Hermetic", "every input declared by digest, and no network", record.HermeticFacts},
+		{"Limited", "what it may use of this host, enforced by control groups", record.LimitFacts},
+	} {
+		v := condition{Name: c.name, Means: c.means, Holds: true}
+		for _, n := range c.facts {
+			x, ok := by[n]
+			if !ok {
+				x = record.Fact{Name: n, Got: "not read"}
+			}
+			v.Holds = v.Holds && x.Holds
+			v.Facts = append(v.Facts, x)
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+// command is something to paste into a shell.
+type command struct {
+	Title, Text string
+}
+
+type artifactView struct {
+	*Artifact
+	Top        projectHead
+	Download   string // empty: none
+	Refused    string // why there is none
+	Builder    string // as a link; empty: none
+	Conditions []condition
+	Series     []record.RebuildResult // newest first
+	Evidence   []EvidenceFile
+	Commands   []command
+	Back       string // to its row
+}
+
+// Name is the package's.
+func (v artifactView) Name() string { return v.PURL.Name() }
+
+// Version is the package's.
+func (v artifactView) Version() string { return v.PURL.Version() }
+
+// artifactPage shows one file: what it is, who built it, where, under what
+// conditions, from what, and how to check all that.
+func (s *Server) artifactPage(w http.ResponseWriter, r *http.Request) {
+	ctx, org, name := r.Context(), r.PathValue("org"), r.PathValue("project")
+	if err := s.read(ctx, org, name); err != nil {
+		s.failPage(w, r, err)
+		return
+	}
+	d, err := digest.FromHex(r.PathValue("hex"))
+	if err != nil {
+		s.failPage(w, r, fault.New(fault.NotFound, "an artifact's page is named by the 64 hex digits of its SHA-256"))
+		return
+	}
+	a, err := s.backend.Artifact(ctx, org, name, d)
+	if err != nil {
+		s.failPage(w, r, err)
+		return
+	}
+	v := artifactView{Artifact: a, Top: s.projectHead(ctx, org, name, "builds")}
+	row := status.Row{PURL: a.PURL, Class: a.Class}
+	v.Back = "/" + org + "/" + name + "#" + anchor(row)
+	if a.Served && a.Runtime && a.PURL.Type() == "pypi" {
+		if err := s.take(ctx, org, name, row); err != nil {
+			v.Refused = takes{a.Class: err}.refused(a.Class)
+		} else {
+			v.Download = (&url.URL{Path: "/r/" + org + "/" + name + "/pypi/files/" + d.Hex() + "/" + a.File}).String()
+		}
+	}
+	if a.First != nil {
+		v.Conditions = conditions(a.First.Facts)
+		v.Builder = s.builderPath(ctx, a.First.Builder)
+	}
+	for i := len(a.Rebuilds) - 1; i >= 0; i-- {
+		v.Series = append(v.Series, a.Rebuilds[i])
+	}
+	if v.Evidence, err = s.backend.Evidence(ctx, d); err != nil {
+		s.failPage(w, r, err)
+		return
+	}
+	for i, e := range v.Evidence {
+		v.Evidence[i].URL = (&url.URL{Path: "/evidence/" + d.Hex() + "/" + e.Name}).String()
+	}
+	v.Commands = s.commands(a, v.Evidence)
+	s.render(w, r, http.StatusOK, "artifact", a.File+" of "+org+"/"+name, v)
+}
+
+// builderPath is the page of a builder id of ours, whatever name we had when it was
+// made; empty if it is another's.
+func (s *Server) builderPath(ctx context.Context, id string) string {
+	u, err := url.Parse(id)
+	if err != nil {
+		return ""
+	}
+	m := builderRE.FindStringSubmatch(u.Path)
+	if m == nil {
+		return ""
+	}
+	if _, err := s.backend.Builder(ctx, m[1], m[2]); err != nil {
+		return ""
+	}
+	return u.Path
+}
+
+// quote makes one word of a shell of s.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// commands are those that check the evidence about an artifact with tools that are
+// not ours; none if there is nothing to check, or a name cannot stand in a command.
+func (s *Server) commands(a *Artifact, evidence []EvidenceFile) []command {
+	has := map[string]bool{}
+	var fetch strings.Builder
+	base := s.opts.ExternalURL + "/evidence/" + a.Digest.Hex() + "/"
+	for _, e := range evidence {
+		if has[e.Name] {
+			continue
+		}
+		has[e.Name] = true
+		fetch.WriteString("curl -fsSO " + quote(base+e.Name) + "\n")
+	}
+	for _, text := range []string{a.File, string(a.PURL)} {
+		if text == "" || strings.HasPrefix(text, "-") || strings.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) || !unicode.IsPrint(r) }) {
+			return nil
+		}
+	}
+	if len(has) == 0 || a.KeyID == "" {
+		return nil
+	}
+	verifier := s.opts.ExternalURL + "/verifier/" + a.KeyID
+	fetch.WriteString("curl -fsSO " + quote(s.opts.ExternalURL+"/trusted_root.json") + "\ncurl -fsSo key.pub " + quote(verifier+"/key.pub"))
+	out := []command{{"Get the evidence, beside the file", fetch.String()},
+		{"The file is the one that the evidence is about", "echo " + quote(a.Digest.Hex()+"  "+a.File) + " | sha256sum --check"}}
+	cosign := func(title, bundle, typ string) {
+		if has[bundle] {
+			out = append(out, command{title, "cosign verify-blob-attestation --key key.pub \\\n  --bundle " + bundle + " --trusted-root trusted_root.json \\\n  --use-signed-timestamps --type " + typ + " \\\n  " + quote(a.File)})
+		}
+	}
+	cosign("How it was built, and by whom (cosign)", "provenance.sigstore.json", "slsaprovenance1")
+	cosign("What came out when it was built again (cosign)", "rebuild.sigstore.json", "urn:hallmark:rebuild:v1")
+	if has["vsa.dsse.json"] {
+		text := "slsa-verifier verify-vsa --subject-digest " + a.Digest.String() + " \\\n  --attestation-path vsa.dsse.json --verifier-id " + quote(verifier) + " \\\n  --resource-uri " + quote(string(a.PURL))
+		title := "What the policy said (slsa-verifier): this one is refused, since it is not secure"
+		if a.Class == policy.Secure {
+			title, text = "What the policy said (slsa-verifier)", text+" \\\n  --verified-level HALLMARK_SECURE --verified-level "+a.Level
+		}
+		out = append(out, command{title, text + " \\\n  --public-key-path key.pub"})
+	}
+	return out
+}
+
+// publicKey gives the key that a verifier signs with, as PEM.
+func (s *Server) publicKey(w http.ResponseWriter, r *http.Request) {
+	pem, err := s.backend.PublicKey(r.Context(), r.PathValue("key"))
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.write(w, r, "application/x-pem-file", pem)
+}
