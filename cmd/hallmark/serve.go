@@ -69,6 +69,7 @@ func (c *serveCmd) Run(e *env) error {
 			}
 		}()
 		backend, opts.Platform, opts.Watch = h.Backend(), h.Platform, h.Queue.Watch
+		opts.Catalog = h.Catalog()
 		if !c.SingleUser {
 			opts.Accounts = h.Accounts
 			if setup, err = h.Accounts.Setup(e.ctx); err != nil {
