@@ -29,6 +29,9 @@ type buildsCmd struct {
 }
 
 func (c *buildsCmd) Run(e *env) error {
+	if e.remote() {
+		return c.onServer(e)
+	}
 	if c.DryRun {
 		return c.dryRun(e)
 	}

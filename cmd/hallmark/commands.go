@@ -13,7 +13,6 @@ import (
 	"hallmark/internal/app"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
-	"hallmark/internal/policy"
 	"hallmark/internal/project"
 	"hallmark/internal/record"
 	"hallmark/internal/status"
@@ -32,11 +31,15 @@ type cli struct {
 	Rebuild   rebuildCmd   `cmd:"" help:"Rerun an artifact's step and compare."`
 	Verify    verifyCmd    `cmd:"" help:"Check digests, signatures, log, policy and closure."`
 	Why       whyCmd       `cmd:"" help:"Say why an artifact is in its class."`
+	History   historyCmd   `cmd:"" help:"List the project's commits."`
+	Revert    revertCmd    `cmd:"" help:"Ask again for what an earlier commit asked for: a new commit."`
 	Export    exportCmd    `cmd:"" help:"Write evidence, plan, log or trusted root."`
 	Seed      seedCmd      `cmd:"" help:"Show the pinned binaries that the first build starts from."`
 	Serve     serveCmd     `cmd:"" help:"Serve pages, API, registry, evidence and log."`
 	Backup    backupCmd    `cmd:"" help:"Write a backup of the data directory; a server may run."`
 	Restore   restoreCmd   `cmd:"" help:"Make a data directory of a backup."`
+	Login     loginCmd     `cmd:"" help:"Keep a token for a server: read from standard input, never from the command line."`
+	Logout    logoutCmd    `cmd:"" help:"Forget the token for a server."`
 	Fsck      fsckCmd      `cmd:"" help:"Check database, blobs and log against one another."`
 }
 
@@ -63,6 +66,9 @@ type initCmd struct {
 }
 
 func (c *initCmd) Run(e *env) error {
+	if e.remote() {
+		return c.onServer(e)
+	}
 	a, err := e.open(true)
 	if err != nil {
 		return err
@@ -84,6 +90,9 @@ type installCmd struct {
 }
 
 func (c *installCmd) Run(e *env) error {
+	if e.remote() {
+		return c.onServer(e)
+	}
 	return e.change(func(a *app.App) (digest.Digest, project.Commit, error) {
 		return a.Install(e.ctx, e.global.Dir, c.Reqs, c.AtTime.Time)
 	})
@@ -94,6 +103,9 @@ type uninstallCmd struct {
 }
 
 func (c *uninstallCmd) Run(e *env) error {
+	if e.remote() {
+		return c.onServer(e)
+	}
 	return e.change(func(a *app.App) (digest.Digest, project.Commit, error) {
 		return a.Uninstall(e.ctx, e.global.Dir, c.Names)
 	})
@@ -129,6 +141,9 @@ type statusCmd struct {
 }
 
 func (c *statusCmd) Run(e *env) error {
+	if e.remote() {
+		return c.onServer(e)
+	}
 	a, r, err := e.project(false, (*app.App).Glance)
 	if err != nil {
 		return err
@@ -301,6 +316,9 @@ type verifyCmd struct {
 }
 
 func (c *verifyCmd) Run(e *env) error {
+	if e.remote() {
+		return c.onServer(e)
+	}
 	// What is read is let go at once; little would be gained by looking for it often.
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
@@ -376,6 +394,9 @@ type whyCmd struct {
 }
 
 func (c *whyCmd) Run(e *env) error {
+	if e.remote() {
+		return c.onServer(e)
+	}
 	a, r, err := e.report(false)
 	if err != nil {
 		return err
@@ -385,15 +406,7 @@ func (c *whyCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	return e.print(hops, func(w io.Writer) error {
-		for i, h := range hops {
-			printHop(w, strings.Repeat("  ", i), h)
-		}
-		if len(hops) == 1 && hops[0].Class == policy.Secure {
-			fmt.Fprintf(w, "  It meets every condition of %s, and so does everything in its closure.\n", r.Policy.URI)
-		}
-		return nil
-	})
+	return e.showHops(hops, r.Policy.URI)
 }
 
 type exportCmd struct {
@@ -409,6 +422,9 @@ type exportEvidence struct {
 }
 
 func (c *exportEvidence) Run(e *env) error {
+	if e.remote() {
+		return c.onServer(e)
+	}
 	a, r, err := e.report(false)
 	if err != nil {
 		return err
@@ -422,12 +438,7 @@ func (c *exportEvidence) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	return e.print(names, func(w io.Writer) error {
-		for _, n := range names {
-			fmt.Fprintln(w, filepath.Join(c.Output, n))
-		}
-		return nil
-	})
+	return e.showNames(names, c.Output)
 }
 
 // output is where an export of one document goes.
@@ -448,6 +459,9 @@ type exportPlan struct {
 }
 
 func (c *exportPlan) Run(e *env) error {
+	if e.remote() {
+		return c.onServer(e)
+	}
 	a, r, err := e.report(false)
 	if err != nil {
 		return err
@@ -465,6 +479,9 @@ type exportTrustedRoot struct {
 }
 
 func (c *exportTrustedRoot) Run(e *env) error {
+	if e.remote() {
+		return c.onServer(e)
+	}
 	a, err := e.open(false)
 	if err != nil {
 		return err

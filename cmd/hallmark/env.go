@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -19,7 +18,7 @@ import (
 // global are the flags that every command has.
 type global struct {
 	Data        string           `help:"Data directory: database, blobs, log and keys." env:"HALLMARK_DATA" default:"" placeholder:"DIR"`
-	Server      string           `help:"Work on a server instead of a data directory (not in this version)." env:"HALLMARK_SERVER" placeholder:"URL"`
+	Server      string           `help:"Work on a server instead of a data directory." env:"HALLMARK_SERVER" placeholder:"URL"`
 	JSON        bool             `name:"json" help:"One JSON document on standard output."`
 	Quiet       bool             `help:"No progress on standard error."`
 	Dir         string           `short:"C" help:"The project's folder." default:"." placeholder:"DIR"`
@@ -55,7 +54,7 @@ func (e *env) data() (string, error) {
 // config is what the data directory is opened with.
 func (e *env) config(writer bool) (app.Config, error) {
 	if e.global.Server != "" {
-		return app.Config{}, fmt.Errorf("--server: working on a server is not in this version; leave it out to work on a data directory")
+		return app.Config{}, notOnServer("this command", "Leave out --server and HALLMARK_SERVER.")
 	}
 	dir, err := e.data()
 	if err != nil {

@@ -22,6 +22,9 @@ type exportLog struct {
 }
 
 func (c *exportLog) Run(e *env) error {
+	if e.remote() {
+		return c.onServer(e)
+	}
 	a, r, err := e.report(false)
 	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Conflict) {
 		// No project here, or none that was solved: what is stored is enough.
@@ -39,6 +42,11 @@ func (c *exportLog) Run(e *env) error {
 	if e.global.JSON {
 		return e.print(l, nil)
 	}
+	return c.show(e, l, text)
+}
+
+// show writes the log where it is wanted.
+func (c *exportLog) show(e *env, l app.BuildLog, text []byte) error {
 	if c.Output == "" || c.Output == "-" {
 		fmt.Fprintf(e.err, "%s build %s of %s: %s; log %s\n", l.Purpose, l.Build, l.PURL, l.Outcome, l.Log)
 		if f, ok := e.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {

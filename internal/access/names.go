@@ -12,7 +12,7 @@ var nameRE = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$`)
 
 // reserved are first parts of a path of the server's that are no organization.
 var reserved = map[string]bool{"api": true, "r": true, "evidence": true, "log": true, "builder": true,
-	"verifier": true, "static": true, "healthz": true, "metrics": true, "openapi.json": true, "trusted_root.json": true,
+	"verifier": true, "static": true, "healthz": true, "metrics": true, "openapi.json": true, "openapi.yaml": true, "openapi-3.0.json": true, "openapi-3.0.yaml": true, "trusted_root.json": true,
 	"sign-in": true, "sign-out": true, "link": true, "account": true, "admin": true, "orgs": true, "new": true, "search": true,
 	"events": true, "badge": true, "audit": true, "artifact": true, "oidc": true, "robots.txt": true, "favicon.ico": true}
 

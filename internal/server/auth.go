@@ -174,13 +174,16 @@ func processSecret() string {
 }
 
 // setCookie gives a browser its session; empty: takes it away.
-func (s *Server) setCookie(w http.ResponseWriter, value string) {
+func (s *Server) setCookie(w http.ResponseWriter, value string) { http.SetCookie(w, s.cookie(value)) }
+
+// cookie is a session's; empty: one that takes it away.
+func (s *Server) cookie(value string) *http.Cookie {
 	c := &http.Cookie{Name: s.cookieName(), Value: value, Path: "/", HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteLaxMode,
 		MaxAge: int(account.SessionFor.Seconds())}
 	if value == "" {
 		c.MaxAge = -1
 	}
-	http.SetCookie(w, c)
+	return c
 }
 
 // signInPage asks who somebody is.

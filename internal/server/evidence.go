@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/http"
 	"strings"
 
@@ -15,25 +16,35 @@ func (s *Server) evidenceIndex(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	files, err := s.backend.Evidence(r.Context(), subject)
+	out, err := s.evidenceAbout(r.Context(), subject)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
+	s.writeJSON(w, r, "application/json", out)
+}
+
+// evidenceList is an index of evidence.
+type evidenceList struct {
+	Subject  digest.Digest  `json:"subject"`
+	Evidence []EvidenceFile `json:"evidence"`
+}
+
+// evidenceAbout lists what is signed about a file; fault.NotFound if nothing is.
+func (s *Server) evidenceAbout(ctx context.Context, subject digest.Digest) (evidenceList, error) {
+	files, err := s.backend.Evidence(ctx, subject)
+	if err != nil {
+		return evidenceList{}, err
+	}
 	if len(files) == 0 {
-		s.fail(w, r, fault.New(fault.NotFound, "There is no evidence about %s.", subject))
-		return
+		return evidenceList{}, fault.New(fault.NotFound, "There is no evidence about %s.", subject)
 	}
-	type index struct {
-		Subject  digest.Digest  `json:"subject"`
-		Evidence []EvidenceFile `json:"evidence"`
-	}
-	out := index{Subject: subject}
+	out := evidenceList{Subject: subject}
 	for _, f := range files {
 		f.URL = s.opts.ExternalURL + "/evidence/" + subject.Hex() + "/" + f.Name
 		out.Evidence = append(out.Evidence, f)
 	}
-	s.writeJSON(w, r, "application/json", out)
+	return out, nil
 }
 
 // evidenceFile gives one signed file as it was stored.

@@ -36,7 +36,7 @@ func (s *Server) routes() http.Handler {
 	orgs.HandleFunc("GET /{org}/{project}", s.project)
 	orgs.HandleFunc("GET /{org}/{project}/artifact/{hex}", s.artifactPage)
 	orgs.HandleFunc("GET /{org}/{project}/files.zip", s.filesZip)
-	s.api(own) // /api/v1/…, /openapi.json
+	s.registerAPI(own) // /api/v1/…, /openapi.json
 
 	own.HandleFunc("GET /r/{org}/{project}/pypi/simple/{$}", s.simpleIndex)
 	own.HandleFunc("GET /r/{org}/{project}/pypi/simple/{name}/{$}", s.simpleProject)
@@ -95,7 +95,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				}
 				s.opts.Log.Error("a request failed", "path", r.URL.Path, "panic", fmt.Sprint(p))
 				if rec.code == 0 {
-					http.Error(rec, "Something went wrong here. It was written to the server's log.", http.StatusInternalServerError)
+					s.refuse(rec, r, http.StatusInternalServerError, "Something went wrong here. It was written to the server's log.")
 				}
 			}
 			s.metrics.count(r.URL.Path, rec.code)
@@ -103,31 +103,31 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		// A page elsewhere whose name was made to point at this machine sends
 		// its own name as Host (DNS rebinding).
 		if !s.hosts[hostname(r.Host)] {
-			http.Error(rec, "This server answers only to its own names; the request was for another.", http.StatusMisdirectedRequest)
+			s.refuse(rec, r, http.StatusMisdirectedRequest, "This server answers only to its own names; the request was for another.")
 			return
 		}
 		if o := r.Header.Get("Origin"); o != "" && !s.ownOrigin(o) {
-			http.Error(rec, "Requests from other sites' pages are refused.", http.StatusForbidden)
+			s.refuse(rec, r, http.StatusForbidden, "Requests from other sites' pages are refused.")
 			return
 		}
 		reads := r.Method == http.MethodGet || r.Method == http.MethodHead
 		if !reads && s.opts.Platform == nil {
 			h.Set("Allow", "GET, HEAD")
-			http.Error(rec, "Nothing can be changed here: use the hallmark command.", http.StatusMethodNotAllowed)
+			s.refuse(rec, r, http.StatusMethodNotAllowed, "Nothing can be changed here: use the hallmark command.")
 			return
 		}
 		if len(r.URL.Path) > 2048 || len(r.URL.RawQuery) > 4096 {
-			http.Error(rec, "The address is too long.", http.StatusRequestURITooLong)
+			s.refuse(rec, r, http.StatusRequestURITooLong, "The address is too long.")
 			return
 		}
 		if reads && (r.ContentLength > 0 || len(r.TransferEncoding) > 0) {
-			http.Error(rec, "A GET request has no body here.", http.StatusRequestEntityTooLarge)
+			s.refuse(rec, r, http.StatusRequestEntityTooLarge, "A GET request has no body here.")
 			return
 		}
 		// What a browser sends because another site's page asked for it says so.
 		if !reads {
 			if err := forgery.Check(r); err != nil {
-				http.Error(rec, "Requests from other sites' pages are refused.", http.StatusForbidden)
+				s.refuse(rec, r, http.StatusForbidden, "Requests from other sites' pages are refused.")
 				return
 			}
 		}
@@ -139,7 +139,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				h.Set("WWW-Authenticate", `Basic realm="hallmark", charset="UTF-8"`)
 			}
 			h.Set("Cache-Control", "no-store")
-			http.Error(rec, text, code)
+			s.refuse(rec, r, code, text)
 			return
 		}
 		r = r.WithContext(context.WithValue(r.Context(), askerKey{}, a))

@@ -138,6 +138,7 @@ type Backend interface {
 	Files
 	Evidence
 	Identity
+	Reports
 	Artifacts
 }
 

@@ -1,0 +1,612 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"hallmark/internal/api"
+	"hallmark/internal/app"
+	"hallmark/internal/build"
+	"hallmark/internal/client"
+	"hallmark/internal/ecosystem/pypi"
+	"hallmark/internal/fault"
+	"hallmark/internal/policy"
+	"hallmark/internal/project"
+	"hallmark/internal/status"
+)
+
+// remote tells whether the command works on a server.
+func (e *env) remote() bool { return e.global.Server != "" }
+
+// server makes a client of the server, with the token that is kept for it.
+func (e *env) server() (*client.Client, error) {
+	token, err := client.Token(e.global.Server)
+	if err != nil {
+		return nil, err
+	}
+	return client.New(e.global.Server, token, version)
+}
+
+// onServer makes a client and reads the configuration here.
+func (e *env) onServer() (*client.Client, project.Config, error) {
+	cfg, err := project.Load(e.global.Dir)
+	if err != nil {
+		return nil, cfg, err
+	}
+	c, err := e.server()
+	return c, cfg, err
+}
+
+// notOnServer is for what a command cannot do on a server.
+func notOnServer(what, instead string) error {
+	return fault.Advise(fault.Usage, instead, "%s works on a data directory, not on a server", what)
+}
+
+type loginCmd struct{}
+
+// Run reads a token, asks the server whose it is, and keeps it.
+func (*loginCmd) Run(e *env) error {
+	if !e.remote() {
+		return fault.New(fault.Usage, "login: which server? --server URL, or HALLMARK_SERVER, names it")
+	}
+	base, err := client.ServerURL(e.global.Server)
+	if err != nil {
+		return err
+	}
+	if err := client.CheckToken(base); err != nil {
+		return err
+	}
+	token, err := e.readToken(base)
+	if err != nil {
+		return err
+	}
+	c, err := client.New(base, token, version)
+	if err != nil {
+		return err
+	}
+	w, err := c.Whoami(e.ctx)
+	if err != nil {
+		return err
+	}
+	if w.Token == "" { // the server has one user, or took no notice
+		return fault.New(fault.Conflict, "%s needs no token: it has one user and no accounts", base)
+	}
+	file, err := client.KeepToken(base, token)
+	if err != nil {
+		return err
+	}
+	return e.print(map[string]any{"server": base, "name": w.Name, "scopes": w.Scopes}, func(o io.Writer) error {
+		_, err := fmt.Fprintf(o, "Signed in to %s as %s (%s). The token is in %s.\n", base, w.Name, strings.Join(w.Scopes, ", "), file)
+		return err
+	})
+}
+
+// readToken asks for a token without showing it, or reads a line of standard
+// input. It is never an argument, which everybody on the machine could see.
+func (e *env) readToken(base string) (string, error) {
+	var text string
+	if fd := int(os.Stdin.Fd()); term.IsTerminal(fd) {
+		fmt.Fprintf(e.err, "Make a token on %s/account and paste it here (it is not shown): ", base)
+		b, err := term.ReadPassword(fd)
+		fmt.Fprintln(e.err)
+		if err != nil {
+			return "", fmt.Errorf("read the token: %w", err)
+		}
+		text = string(b)
+	} else {
+		line, err := bufio.NewReader(io.LimitReader(os.Stdin, 4096)).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", fmt.Errorf("read the token: %w", err)
+		}
+		text = line
+	}
+	if text = strings.TrimSpace(text); text == "" {
+		return "", fault.New(fault.Usage, "login: there is no token on standard input")
+	}
+	return text, nil
+}
+
+type logoutCmd struct{}
+
+// Run forgets the token; revoking it is for the account's page.
+func (*logoutCmd) Run(e *env) error {
+	if !e.remote() {
+		return fault.New(fault.Usage, "logout: of which server? --server URL, or HALLMARK_SERVER, names it")
+	}
+	was, err := client.ForgetToken(e.global.Server)
+	if err != nil {
+		return err
+	}
+	return e.print(map[string]bool{"forgotten": was}, func(o io.Writer) error {
+		text := "The token is forgotten here. To end it everywhere, revoke it on the account's page."
+		if !was {
+			text = "There was no token for it."
+		}
+		_, err := fmt.Fprintln(o, text)
+		return err
+	})
+}
+
+// onServer makes the project on the server, or takes up one that is there.
+func (c *initCmd) onServer(e *env) error {
+	if _, err := os.Lstat(filepath.Join(e.global.Dir, project.ConfigFile)); err == nil {
+		return fault.Advise(fault.Conflict, "Change it with: hallmark install REQ…", "there is a %s in this folder already", project.ConfigFile)
+	}
+	if c.Project == "" {
+		return fault.New(fault.Usage, "init: a project on a server is named ORG/PROJECT")
+	}
+	s, err := e.server()
+	if err != nil {
+		return err
+	}
+	p, err := s.Project(e.ctx, c.Project)
+	made := fault.Is(err, fault.NotFound)
+	if made {
+		p, err = s.CreateProject(e.ctx, c.Project, c.AtTime.Time)
+	}
+	if err != nil {
+		return err
+	}
+	cfg, err := configOf(c.Project, api.Commit{Project: p.Project, Requirements: p.Requirements, Platforms: p.Platforms, AtTime: p.AtTime, Policy: p.Policy, OnUnproven: p.OnUnproven})
+	if err != nil {
+		return err
+	}
+	if err := cfg.Save(e.global.Dir); err != nil {
+		return err
+	}
+	return e.print(map[string]string{"project": cfg.Project, "at_time": cfg.AtTime}, func(w io.Writer) error {
+		text := "Made project %s on %s with the catalog as of %s.\n"
+		if !made {
+			text = "Project %s is on %s already; its configuration, with the catalog as of %s, is here now.\n"
+		}
+		_, err := fmt.Fprintf(w, text+"Next: hallmark install REQ…, then hallmark builds\n", cfg.Project, s.Server(), cfg.AtTime)
+		return err
+	})
+}
+
+// configOf is what a commit of the server asks for, checked.
+func configOf(name string, c api.Commit) (project.Config, error) {
+	cfg := c.Config()
+	if err := cfg.Validate(); err != nil {
+		return cfg, fault.New(fault.Hostile, "the server's configuration of %s: %w", name, err)
+	}
+	if cfg.Project != name {
+		return cfg, fault.New(fault.Hostile, "asked for %s, the server gives %.140q", name, cfg.Project)
+	}
+	return cfg, nil
+}
+
+// packageOf is the package that a requirement asks for.
+func packageOf(req string) string {
+	r, err := pypi.ParseUserRequirement(req)
+	if err != nil {
+		return req
+	}
+	return r.Name
+}
+
+// sameConfig tells whether two configurations ask for the same.
+func sameConfig(a, b project.Config) bool {
+	x, y := slices.Sorted(slices.Values(a.Requirements)), slices.Sorted(slices.Values(b.Requirements))
+	return slices.Equal(x, y) && a.AtTime == b.AtTime && a.Policy == b.Policy && a.OnUnproven == b.OnUnproven
+}
+
+// maxHistory is how many commits are looked through.
+const maxHistory = 200
+
+// current gives the project's newest commit on the server and what is wanted of
+// it: the configuration here, unless that is an earlier commit's, which somebody
+// has gone on from.
+func (e *env) current(s *client.Client, cfg project.Config) (api.Commit, project.Config, error) {
+	if es, err := os.ReadDir(filepath.Join(e.global.Dir, "recipes", "pypi")); err == nil && len(es) > 0 {
+		return api.Commit{}, cfg, notOnServer("a project with overrides of its own (recipes/pypi)", "Build it with a data directory: leave out --server.")
+	}
+	commits, err := s.Commits(e.ctx, cfg.Project, maxHistory)
+	if err != nil {
+		return api.Commit{}, cfg, err
+	}
+	if len(commits) == 0 {
+		return api.Commit{}, cfg, fault.New(fault.Hostile, "the server gives no commit of %s", cfg.Project)
+	}
+	head, err := configOf(cfg.Project, commits[0])
+	if err != nil || sameConfig(cfg, head) {
+		return commits[0], cfg, err
+	}
+	for _, c := range commits[1:] {
+		if old, err := configOf(cfg.Project, c); err == nil && sameConfig(cfg, old) {
+			fmt.Fprintf(e.err, "%s was that of an earlier commit; it follows the server's newest, of %s: %s\n", project.ConfigFile, client.Clean(commits[0].Author, 64), client.Clean(commits[0].Message, 200))
+			return commits[0], head, nil
+		}
+	}
+	return commits[0], cfg, nil
+}
+
+// commitTo makes the commit that asks for what want says, if the newest does not,
+// and writes hallmark.yaml.
+func (e *env) commitTo(s *client.Client, head api.Commit, want project.Config, message string) (api.Commit, error) {
+	if err := want.Validate(); err != nil {
+		return head, err
+	}
+	have, err := configOf(want.Project, head)
+	if err != nil {
+		return head, err
+	}
+	if !sameConfig(have, want) {
+		ch := api.Change{Message: message, Expected: head.ID}
+		for _, r := range have.Requirements {
+			if !slices.ContainsFunc(want.Requirements, func(w string) bool { return packageOf(w) == packageOf(r) }) {
+				ch.Remove = append(ch.Remove, packageOf(r))
+			}
+		}
+		for _, r := range want.Requirements {
+			if !slices.Contains(have.Requirements, r) {
+				ch.Add = append(ch.Add, r)
+			}
+		}
+		if want.AtTime != have.AtTime {
+			at, err := time.Parse(time.RFC3339, want.AtTime)
+			if err != nil {
+				return head, err
+			}
+			ch.AtTime = &at
+		}
+		if want.Policy != have.Policy {
+			ch.Policy = want.Policy
+		}
+		if want.OnUnproven != have.OnUnproven {
+			ch.OnUnproven = want.OnUnproven
+		}
+		if head, err = s.Commit(e.ctx, want.Project, ch); err != nil {
+			return head, err
+		}
+		if have, err = configOf(want.Project, head); err != nil {
+			return head, err
+		}
+	}
+	if have, err := project.Load(e.global.Dir); err == nil && sameConfig(have, want) {
+		return head, nil // as the person wrote it, comments too
+	}
+	return head, have.Save(e.global.Dir)
+}
+
+// changeOnServer changes the configuration here and on the server, and shows the
+// commit.
+func (e *env) changeOnServer(message string, change func(*project.Config) error) error {
+	s, cfg, err := e.onServer()
+	if err != nil {
+		return err
+	}
+	head, want, err := e.current(s, cfg)
+	if err != nil {
+		return err
+	}
+	if err := change(&want); err != nil {
+		return err
+	}
+	slices.Sort(want.Requirements)
+	c, err := e.commitTo(s, head, want, message)
+	if err != nil {
+		return err
+	}
+	return e.showCommit(c)
+}
+
+func (e *env) showCommit(c api.Commit) error {
+	return e.print(map[string]any{"commit": c.ID, "requirements": c.Requirements, "at_time": c.AtTime}, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "%s\n  %s as of %s\nNext: hallmark builds\n", harmless(c.ID), harmless(strings.Join(c.Requirements, ", ")), harmless(c.AtTime))
+		return err
+	})
+}
+
+func (c *installCmd) onServer(e *env) error {
+	return e.changeOnServer("install "+strings.Join(c.Reqs, " "), func(cfg *project.Config) error {
+		for _, text := range c.Reqs {
+			r, err := pypi.ParseUserRequirement(text)
+			if err != nil {
+				return err
+			}
+			cfg.Requirements = append(slices.DeleteFunc(cfg.Requirements, func(s string) bool { return packageOf(s) == r.Name }), r.String())
+		}
+		if !c.AtTime.IsZero() {
+			cfg.AtTime = c.AtTime.UTC().Truncate(time.Second).Format(time.RFC3339)
+		}
+		return nil
+	})
+}
+
+func (c *uninstallCmd) onServer(e *env) error {
+	return e.changeOnServer("uninstall "+strings.Join(c.Names, " "), func(cfg *project.Config) error {
+		for _, text := range c.Names {
+			r, err := pypi.ParseUserRequirement(text)
+			if err != nil {
+				return err
+			}
+			n := len(cfg.Requirements)
+			cfg.Requirements = slices.DeleteFunc(cfg.Requirements, func(s string) bool { return packageOf(s) == r.Name })
+			if len(cfg.Requirements) == n {
+				return fault.Advise(fault.NotFound, "The requirements are in "+project.ConfigFile+".", "the project has no requirement for %s", r.Name)
+			}
+		}
+		return nil
+	})
+}
+
+// onServer has the server build what is missing, and follows it.
+func (c *buildsCmd) onServer(e *env) error {
+	switch {
+	case c.DryRun:
+		return notOnServer("builds --dry-run", "Leave out --dry-run, or --server.")
+	case c.Timeline != "" || c.Jobs != 0:
+		return notOnServer("builds with --timeline or -j", "Leave them out: the server decides how many builds run at a time.")
+	}
+	s, cfg, err := e.onServer()
+	if err != nil {
+		return err
+	}
+	head, want, err := e.current(s, cfg)
+	if err != nil {
+		return err
+	}
+	if _, err = e.commitTo(s, head, want, "change "+project.ConfigFile); err != nil {
+		return err
+	}
+	run, err := s.Build(e.ctx, cfg.Project, c.Retry)
+	if err != nil {
+		return err
+	}
+	if !e.global.Quiet {
+		e.bar = newProgress(e.err)
+	}
+	f := follower{bar: e.bar}
+	if run, err = s.Follow(e.ctx, cfg.Project, run.ID, f.tell); err != nil {
+		return err
+	}
+	e.endProgress()
+	if run.State != "succeeded" {
+		return fmt.Errorf("the build %s on %s: %s: %s", harmless(run.ID), s.Server(), harmless(run.State), client.Clean(run.Message, 2000))
+	}
+	b, err := s.Lock(e.ctx, cfg.Project)
+	if err != nil {
+		return err
+	}
+	var lock project.Lock
+	if err := json.Unmarshal(b, &lock); err != nil || lock.Schema != project.LockSchema {
+		return fault.New(fault.Hostile, "the server's %s cannot be read: %v", project.LockFile, err)
+	}
+	if err := lock.Save(e.global.Dir); err != nil {
+		return err
+	}
+	d, err := e.statusOf(s, cfg)
+	if err != nil {
+		return err
+	}
+	return e.show(d)
+}
+
+// follower shows what a run on a server does as progress here.
+type follower struct {
+	bar   *progress
+	stage string
+	notes []string // of the newest event
+}
+
+func (f *follower) tell(v client.Event) {
+	if f.bar == nil {
+		return
+	}
+	if v.Stage != f.stage {
+		f.stage = v.Stage
+		f.bar.Stage(client.Clean(v.Stage, 60))
+	}
+	// Of the notes the server keeps the newest: say those that are new.
+	fresh := v.Notes
+	for i := range v.Notes {
+		if n := len(v.Notes) - i; n <= len(f.notes) && slices.Equal(v.Notes[:n], f.notes[len(f.notes)-n:]) {
+			fresh = v.Notes[n:]
+			break
+		}
+	}
+	f.notes = v.Notes
+	for _, n := range fresh {
+		f.bar.Note(client.Clean(n, 500))
+	}
+	w := build.State{Done: v.Done, Total: v.Total}
+	for _, d := range v.Doing {
+		w.Running = append(w.Running, build.Running{Name: client.Clean(d.PURL, 100), Phase: client.Clean(d.Purpose, 30), Began: d.Since})
+	}
+	f.bar.Step(v.Done, v.Total, client.Clean(v.Message, 200))
+	if len(w.Running) > 0 {
+		f.bar.Work(w)
+	}
+}
+
+// statusOf is the server's status, with what the document itself leaves to the
+// policy's.
+func (e *env) statusOf(s *client.Client, cfg project.Config) (status.Document, error) {
+	d, err := s.Status(e.ctx, cfg.Project, "")
+	if err != nil {
+		return d, err
+	}
+	if p, _, err := app.Policy(d.Policy); err == nil {
+		d.Caveats = p.Caveats
+	}
+	return d, nil
+}
+
+// onServer shows the server's status and asks its gate.
+func (c *statusCmd) onServer(e *env) error {
+	s, cfg, err := e.onServer()
+	if err != nil {
+		return err
+	}
+	d, err := e.statusOf(s, cfg)
+	if err != nil {
+		return err
+	}
+	if err := e.show(d); err != nil {
+		return err
+	}
+	if c.MinSecure == nil && !c.NoNewUnknown {
+		return nil
+	}
+	g, err := s.Gate(e.ctx, cfg.Project, c.MinSecure, c.NoNewUnknown)
+	if err != nil {
+		return err
+	}
+	if !g.OK {
+		return &gateError{exitDenied, client.Clean(strings.Join(g.Says, "; "), 4000)}
+	}
+	return nil
+}
+
+func (c *whyCmd) onServer(e *env) error {
+	s, cfg, err := e.onServer()
+	if err != nil {
+		return err
+	}
+	hops, err := s.Why(e.ctx, cfg.Project, c.Artifact)
+	if err != nil {
+		return err
+	}
+	return e.showHops(hops, cfg.Policy)
+}
+
+// showHops shows the way from an artifact to what is missing.
+func (e *env) showHops(hops []status.Hop, uri string) error {
+	return e.print(hops, func(w io.Writer) error {
+		for i, h := range hops {
+			printHop(w, strings.Repeat("  ", i), h)
+		}
+		if len(hops) == 1 && hops[0].Class == policy.Secure {
+			fmt.Fprintf(w, "  It meets every condition of %s, and so does everything in its closure.\n", uri)
+		}
+		return nil
+	})
+}
+
+// onServer checks a file that came from the server, or what is signed about an
+// artifact.
+func (c *verifyCmd) onServer(e *env) error {
+	if c.Offline {
+		return notOnServer("verify --offline", "Keep the evidence (hallmark export evidence ARTIFACT -o DIR): its README has the commands that check it without a network.")
+	}
+	if c.What == "" || strings.HasPrefix(c.What, "commit:") {
+		return notOnServer("verify of a whole commit", "Name a file, a folder that hallmark export evidence wrote, or an artifact.")
+	}
+	s, cfg, err := e.onServer()
+	if err != nil {
+		return err
+	}
+	var v *client.Verification
+	if isFile(c.What) {
+		v, err = s.VerifyFile(e.ctx, cfg.Project, c.What)
+	} else {
+		v, err = s.VerifyArtifact(e.ctx, cfg.Project, c.What)
+	}
+	if err != nil {
+		return err
+	}
+	bad := 0
+	for _, k := range v.Checks {
+		if !k.OK {
+			bad++
+		}
+	}
+	err = e.print(v, func(w io.Writer) error {
+		for _, k := range v.Checks {
+			if !k.OK {
+				fmt.Fprintf(w, "FAILED  %s %s: %s\n", harmless(string(k.Artifact)), harmless(k.What), harmless(k.Detail))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if bad > 0 {
+		return &gateError{exitUnverified, fmt.Sprintf("%d of %d checks failed", bad, len(v.Checks))}
+	}
+	if !e.global.JSON {
+		fmt.Fprintf(e.out, "verified: %d checks passed, under the keys that %s gives\n", len(v.Checks), s.Server())
+	}
+	return nil
+}
+
+func (c *exportEvidence) onServer(e *env) error {
+	s, cfg, err := e.onServer()
+	if err != nil {
+		return err
+	}
+	x, err := s.Export(e.ctx, cfg.Project, c.Artifact)
+	if err != nil {
+		return err
+	}
+	names, err := s.SaveExport(e.ctx, x, c.Output)
+	if err != nil {
+		return err
+	}
+	return e.showNames(names, c.Output)
+}
+
+// showNames lists the files of an export.
+func (e *env) showNames(names []string, dir string) error {
+	return e.print(names, func(w io.Writer) error {
+		for _, n := range names {
+			fmt.Fprintln(w, filepath.Join(dir, n))
+		}
+		return nil
+	})
+}
+
+func (c *exportPlan) onServer(e *env) error {
+	s, cfg, err := e.onServer()
+	if err != nil {
+		return err
+	}
+	b, err := s.Plan(e.ctx, cfg.Project)
+	if err != nil {
+		return err
+	}
+	return c.write(e, b)
+}
+
+func (c *exportTrustedRoot) onServer(e *env) error {
+	s, err := e.server()
+	if err != nil {
+		return err
+	}
+	b, err := s.TrustedRoot(e.ctx)
+	if err != nil {
+		return err
+	}
+	return c.write(e, b)
+}
+
+func (c *exportLog) onServer(e *env) error {
+	s, cfg, err := e.onServer()
+	if err != nil {
+		return err
+	}
+	l, err := s.Log(e.ctx, cfg.Project, c.What)
+	if err != nil {
+		return err
+	}
+	if e.global.JSON {
+		return e.print(l, nil)
+	}
+	text, err := s.LogText(e.ctx, cfg.Project, l.Build)
+	if err != nil {
+		return err
+	}
+	return c.show(e, app.BuildLog(l), text)
+}

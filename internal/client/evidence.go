@@ -1,0 +1,246 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"hallmark/internal/api"
+	"hallmark/internal/digest"
+	"hallmark/internal/evidence"
+	"hallmark/internal/fault"
+	"hallmark/internal/purl"
+)
+
+// fileName is what a file of an export may be called.
+var fileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+!-]{0,199}$`)
+
+// checkExport refuses an export whose names leave their folder, or that names an
+// artifact that it is not asked to get from this project.
+func checkExport(project string, e api.Export) error {
+	bad := func(format string, args ...any) error {
+		return fault.New(fault.Hostile, "the export of the server: "+format, args...)
+	}
+	if !e.Digest.Valid() || !fileName.MatchString(e.File) {
+		return bad("artifact %.80q with digest %.80q", e.File, e.Digest)
+	}
+	if !strings.HasPrefix(e.Path, "/r/"+project+"/") || strings.ContainsAny(e.Path, "?#\\") || strings.Contains(e.Path, "..") {
+		return bad("artifact at %.200q", e.Path)
+	}
+	names := map[string]bool{strings.ToLower(e.File): true}
+	for _, f := range e.Files {
+		if n := strings.ToLower(f.Name); !fileName.MatchString(f.Name) || names[n] {
+			return bad("file %.80q", f.Name)
+		} else {
+			names[n] = true
+		}
+	}
+	return nil
+}
+
+// SaveExport writes an artifact with all evidence about it into dir, which is made
+// if it is not there, and gives the names of the files. The artifact comes under a
+// temporary name and gets its own only if it has its digest.
+func (c *Client) SaveExport(ctx context.Context, e api.Export, dir string) ([]string, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(dir, ".hallmark-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name()) // gone already if all went well
+	err = c.Download(ctx, e.Path, e.Digest, f)
+	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(f.Name(), filepath.Join(dir, e.File)); err != nil {
+		return nil, err
+	}
+	names := []string{e.File}
+	for _, x := range e.Files {
+		if err := os.WriteFile(filepath.Join(dir, x.Name), []byte(x.Content), 0o644); err != nil {
+			return nil, err
+		}
+		names = append(names, x.Name)
+	}
+	return names, nil
+}
+
+// Check is one thing that a verification looked at.
+type Check struct {
+	Artifact purl.PURL `json:"artifact,omitempty"`
+	What     string    `json:"what"`
+	OK       bool      `json:"ok"`
+	Detail   string    `json:"detail,omitempty"`
+}
+
+// Verification is all that a verification looked at.
+type Verification struct {
+	OK     bool    `json:"ok"`
+	Checks []Check `json:"checks"`
+}
+
+func (v *Verification) add(u purl.PURL, what string, err error) {
+	k := Check{Artifact: u, What: what, OK: err == nil}
+	if err != nil {
+		k.Detail = strings.Join(strings.Fields(err.Error()), " ")
+	}
+	v.Checks = append(v.Checks, k)
+	v.OK = v.OK && k.OK
+}
+
+// VerifyFile checks a file, or a folder of files, that came from the server: an
+// artifact of the project by its digest and all that is signed about it; what was
+// exported with it must be what the server gives now, byte for byte. The keys are
+// those that the server gives now.
+func (c *Client) VerifyFile(ctx context.Context, name, path string) (*Verification, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, fault.New(fault.NotFound, "verify: %w", err)
+	}
+	files := []string{path}
+	v := &Verification{OK: true}
+	if st.IsDir() {
+		es, err := os.ReadDir(path)
+		if err != nil {
+			return nil, fmt.Errorf("verify: %w", err)
+		}
+		files = nil
+		for _, e := range es {
+			if !e.Type().IsRegular() {
+				v.add("", "file "+e.Name(), errors.New("it is no plain file, so it was not exported"))
+				continue
+			}
+			files = append(files, filepath.Join(path, e.Name()))
+		}
+		if len(es) == 0 {
+			v.add("", "folder "+filepath.Base(path), errors.New("there is nothing in it"))
+		}
+	}
+	// First the artifacts, then what stands beside them.
+	var exports []api.Export
+	var rest []string
+	for _, f := range files {
+		d, err := digestOf(f)
+		if err != nil {
+			return nil, err
+		}
+		e, err := c.Export(ctx, name, d.String())
+		if fault.Is(err, fault.NotFound) {
+			if perr := c.there(ctx, name); perr != nil {
+				return nil, perr
+			}
+			rest = append(rest, f)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if e.Digest != d {
+			return nil, fault.New(fault.Hostile, "asked about %s, the server answers about %s", d, e.Digest)
+		}
+		v.add(e.PURL, "file "+filepath.Base(f)+" has digest "+d.Short(), nil)
+		c.verify(e, v)
+		exports = append(exports, e)
+	}
+	for _, f := range rest {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			return nil, fmt.Errorf("verify: %w", err)
+		}
+		err = errors.New("it is no artifact of the project's newest commit, and was not exported with one that is here")
+		for _, e := range exports {
+			for _, x := range e.Files {
+				if x.Name == filepath.Base(f) {
+					if err = nil; !bytes.Equal(b, []byte(x.Content)) {
+						err = errors.New("it is not as the server exports it now: it was changed, or there is newer evidence")
+					}
+				}
+			}
+		}
+		v.add("", "file "+filepath.Base(f), err)
+	}
+	return v, nil
+}
+
+// there is an error if the project cannot be read at all.
+func (c *Client) there(ctx context.Context, name string) error {
+	_, err := c.Project(ctx, name)
+	return err
+}
+
+// VerifyArtifact checks what is signed about an artifact, without its bytes.
+func (c *Client) VerifyArtifact(ctx context.Context, name, artifact string) (*Verification, error) {
+	e, err := c.Export(ctx, name, artifact)
+	if err != nil {
+		return nil, err
+	}
+	v := &Verification{OK: true}
+	c.verify(e, v)
+	return v, nil
+}
+
+// predicates are the types of the bundles of an export, by name.
+var predicates = map[string]string{"provenance.sigstore.json": evidence.TypeProvenance, "rebuild.sigstore.json": evidence.TypeRebuild, "vsa.sigstore.json": evidence.TypeVSA}
+
+// verify checks the bundles of an export under the keys in it, and what the
+// verification summary says.
+func (c *Client) verify(e api.Export, v *Verification) {
+	files := map[string][]byte{}
+	for _, f := range e.Files {
+		files[f.Name] = []byte(f.Content)
+	}
+	check, err := evidence.NewVerifier(evidence.Trust{TrustedRoot: files["trusted_root.json"], PublicKey: files["key.pub"]})
+	if err != nil {
+		v.add(e.PURL, "keys of "+c.base, err)
+		return
+	}
+	summary := false
+	for _, name := range []string{"provenance.sigstore.json", "rebuild.sigstore.json", "vsa.sigstore.json"} {
+		b, ok := files[name]
+		if !ok {
+			continue
+		}
+		got, err := check.Verify(b, e.Digest, predicates[name])
+		v.add(e.PURL, name+": signature, log entry, time stamp", err)
+		if err != nil || name != "vsa.sigstore.json" {
+			continue
+		}
+		summary = true
+		var p struct {
+			Result string `json:"verificationResult"`
+			Policy struct {
+				URI string `json:"uri"`
+			} `json:"policy"`
+		}
+		err = json.Unmarshal(got.Predicate, &p)
+		if err == nil && p.Result != "PASSED" {
+			err = errors.New("it is community: the signed summary says " + Clean(p.Result, 40))
+		}
+		v.add(e.PURL, "policy "+Clean(p.Policy.URI, 200), err)
+	}
+	if !summary {
+		v.add(e.PURL, "verification summary", errors.New("there is none that verifies"))
+	}
+}
+
+func digestOf(path string) (digest.Digest, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fault.New(fault.NotFound, "verify: %w", err)
+	}
+	defer f.Close()
+	d, _, err := digest.FromReader(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return "", fmt.Errorf("verify %s: %w", path, err)
+	}
+	return d, nil
+}

@@ -1,0 +1,226 @@
+package server
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"hallmark/internal/api"
+	"hallmark/internal/digest"
+	"hallmark/internal/fault"
+	"hallmark/internal/policy"
+	"hallmark/internal/status"
+	"hallmark/internal/store"
+)
+
+type runsBody struct {
+	Runs []api.Run `json:"runs" doc:"Newest first"`
+}
+
+type oneRun struct {
+	inProject
+	Run string `path:"run" maxLength:"64"`
+}
+
+// ofCommit names a commit of a project; without an id it is the newest.
+type ofCommit struct {
+	inProject
+	Commit string `query:"commit" maxLength:"100" doc:"commit:sha256:…; empty: the newest"`
+}
+
+// ofArtifact names an artifact of a commit.
+type ofArtifact struct {
+	ofCommit
+	Artifact string `query:"artifact" required:"true" maxLength:"500" doc:"A purl, a name, or sha256: with at least 8 hex digits"`
+}
+
+type whyBody struct {
+	Hops []status.Hop `json:"hops" doc:"From the artifact to what is missing"`
+}
+
+// runDocument is a run as the API shows it, with how far it is.
+func (s *Server) runDocument(r store.Run) api.Run {
+	out := api.Run{ID: r.ID, Project: r.Org + "/" + r.Name, Commit: "commit:" + r.Commit.String(), Asked: r.Asked, Retry: r.Retry, State: string(r.State), Message: r.Message,
+		Created: r.Created, Started: moment(r.Started), Finished: moment(r.Finished)}
+	if s.opts.Watch == nil || r.State.Done() {
+		return out
+	}
+	if st, ok, _ := s.opts.Watch(out.Project); ok && st.Run == r.ID {
+		p := &api.Progress{Stage: st.Stage, Done: st.Done, Total: st.Total, Doing: []api.Doing{}, Notes: append([]string{}, st.Notes...), Since: st.Since}
+		for _, d := range st.Doing {
+			p.Doing = append(p.Doing, api.Doing{PURL: d.PURL, Purpose: d.Purpose, Since: d.Since})
+		}
+		out.Progress = p
+	}
+	return out
+}
+
+// buildAPI is builds, what they came to, and their logs.
+func (a surface) buildAPI(mux *http.ServeMux) {
+	s := a.Server
+	does(a, huma.Operation{OperationID: "list-runs", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/runs", Tags: []string{tagBuilds}, Summary: "A project's builds on this server"},
+		func(ctx context.Context, in *struct {
+			inProject
+			Limit int `query:"limit" minimum:"1" maximum:"1000" default:"50"`
+		}) (*body[runsBody], error) {
+			p, err := s.hosted()
+			if err != nil {
+				return nil, err
+			}
+			rows, err := p.Runs(ctx, asks(ctx).Who, in.Org, in.Project, in.Limit)
+			out := runsBody{Runs: []api.Run{}}
+			for _, r := range rows {
+				out.Runs = append(out.Runs, s.runDocument(r))
+			}
+			return answer(out, err)
+		})
+	does(a, huma.Operation{OperationID: "create-run", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/runs", Tags: []string{tagBuilds}, DefaultStatus: http.StatusAccepted,
+		Summary: "Queue a build of a branch's newest commit", Description: "A run of the same commit that has not ended is given in its place."}, func(ctx context.Context, in *struct {
+		inProject
+		Body struct {
+			Branch string `json:"branch,omitempty" maxLength:"64" doc:"Empty: main"`
+			Retry  bool   `json:"retry,omitempty" doc:"Try again what failed before"`
+		}
+	}) (*body[api.Run], error) {
+		p, err := s.hosted()
+		if err != nil {
+			return nil, err
+		}
+		r, err := p.Build(ctx, asks(ctx).Who, in.Org, in.Project, in.Body.Branch, in.Body.Retry)
+		if err != nil {
+			return nil, err
+		}
+		return answer(s.runDocument(r), nil)
+	})
+	does(a, huma.Operation{OperationID: "get-run", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/runs/{run}", Tags: []string{tagBuilds}, Summary: "A build, and how far it is"},
+		func(ctx context.Context, in *oneRun) (*body[api.Run], error) {
+			p, err := s.hosted()
+			if err != nil {
+				return nil, err
+			}
+			r, err := p.Run(ctx, asks(ctx).Who, in.Org, in.Project, in.Run)
+			if err != nil {
+				return nil, err
+			}
+			return answer(s.runDocument(r), nil)
+		})
+	does(a, huma.Operation{OperationID: "cancel-run", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/runs/{run}/cancel", Tags: []string{tagBuilds}, DefaultStatus: http.StatusNoContent, Summary: "End a build, or take it out of the queue"},
+		func(ctx context.Context, in *oneRun) (*none, error) {
+			p, err := s.hosted()
+			if err != nil {
+				return nil, err
+			}
+			return done(p.Cancel(ctx, asks(ctx).Who, in.Org, in.Project, in.Run))
+		})
+	a.raw(mux, huma.Operation{OperationID: "watch-runs", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/events", Tags: []string{tagBuilds}, Summary: "How far the newest build is, as it goes on",
+		Description: "Server-sent events of type run, each the newest state since the server's start; comments in between keep the connection."}, "text/event-stream", "Events without end", nil, s.apiEvents)
+	does(a, huma.Operation{OperationID: "explain-artifact", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/why", Tags: []string{tagBuilds}, Errors: []int{http.StatusConflict},
+		Summary: "Why an artifact is in its class", Description: "The shortest way to what is missing; where a build failed, the lines of its log that matter and what to do next."},
+		func(ctx context.Context, in *ofArtifact) (*body[whyBody], error) {
+			id, err := s.commit(ctx, in.Org, in.Project, in.Commit)
+			if err != nil {
+				return nil, err
+			}
+			hops, err := s.backend.Why(ctx, id, in.Artifact)
+			for i := range hops {
+				if hops[i].Reasons == nil {
+					hops[i].Reasons = []policy.Reason{}
+				}
+			}
+			return answer(whyBody{hops}, err)
+		})
+	does(a, huma.Operation{OperationID: "ask-gate", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/gate", Tags: []string{tagBuilds}, Errors: []int{http.StatusConflict},
+		Summary: "Whether the newest commit passes a gate"}, func(ctx context.Context, in *gateInput) (*body[api.Gate], error) {
+		return answer(s.gate(ctx, *in))
+	})
+	does(a, huma.Operation{OperationID: "find-log", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/log", Tags: []string{tagBuilds}, Errors: []int{http.StatusConflict},
+		Summary: "Find a build whose log is kept", Description: "Of several builds the one that says why the step failed; if none does, the newest."}, func(ctx context.Context, in *ofArtifact) (*body[api.Log], error) {
+		l, _, err := s.buildLog(ctx, in)
+		return answer(l, err)
+	})
+	a.raw(mux, huma.Operation{OperationID: "get-log-text", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/log/text", Tags: []string{tagBuilds}, Errors: []int{http.StatusConflict},
+		Summary: "The whole log of a build", Description: "The build's own words: foreign bytes, at most 64 MiB."}, "text/plain", "The log", []*huma.Param{
+		{Name: "artifact", In: "query", Required: true, Schema: &huma.Schema{Type: "string"}, Description: "An artifact, a step (sha256: and its id) or a build's id"},
+		{Name: "commit", In: "query", Schema: &huma.Schema{Type: "string"}, Description: "commit:sha256:…; empty: the newest"},
+	}, func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		in := ofArtifact{ofCommit{inProject{r.PathValue("org"), r.PathValue("project")}, q.Get("commit")}, q.Get("artifact")}
+		_, text, err := s.buildLog(r.Context(), &in)
+		if err != nil {
+			s.failAPI(w, r, err)
+			return
+		}
+		w.Header().Set("Cache-Control", "private, no-store")
+		s.write(w, r, "text/plain; charset=utf-8", text)
+	})
+}
+
+func (s *Server) buildLog(ctx context.Context, in *ofArtifact) (api.Log, []byte, error) {
+	id, err := s.commit(ctx, in.Org, in.Project, in.Commit)
+	if err != nil {
+		return api.Log{}, nil, err
+	}
+	if in.Artifact == "" || len(in.Artifact) > 500 {
+		return api.Log{}, nil, fault.New(fault.Usage, "whose log? name an artifact, a step or a build")
+	}
+	return s.backend.BuildLog(ctx, id, in.Artifact)
+}
+
+// apiEvents is the page's events, with problems for errors.
+func (s *Server) apiEvents(w http.ResponseWriter, r *http.Request) {
+	if err := s.read(r.Context(), r.PathValue("org"), r.PathValue("project")); err != nil {
+		s.failAPI(w, r, err)
+		return
+	}
+	s.events(w, r)
+}
+
+// evidenceAPI is what is signed, and what was solved.
+func (a surface) evidenceAPI(mux *http.ServeMux) {
+	s := a.Server
+	commitParam := []*huma.Param{{Name: "commit", In: "query", Schema: &huma.Schema{Type: "string"}, Description: "commit:sha256:…; empty: the newest"}}
+	doc := func(name string, get func(ctx context.Context, commit digest.Digest) ([]byte, error)) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			id, err := s.commit(r.Context(), r.PathValue("org"), r.PathValue("project"), r.URL.Query().Get("commit"))
+			var b []byte
+			if err == nil {
+				b, err = get(r.Context(), id)
+			}
+			if err != nil {
+				s.failAPI(w, r, err)
+				return
+			}
+			w.Header().Set("Cache-Control", "private, no-cache")
+			w.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`)
+			s.write(w, r, "application/json", b)
+		}
+	}
+	a.raw(mux, huma.Operation{OperationID: "get-plan", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/plan", Tags: []string{tagEvidence}, Errors: []int{http.StatusConflict},
+		Summary: "The plan of a commit", Description: "Canonical JSON, byte for byte what its digest is of (schemas/plan.v1.json); anybody can rerun it."}, "application/json", "The plan", commitParam, doc("plan.json", s.backend.Plan))
+	a.raw(mux, huma.Operation{OperationID: "get-lock", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/lock", Tags: []string{tagEvidence}, Errors: []int{http.StatusConflict},
+		Summary: "hallmark.lock of a commit"}, "application/json", "The lock", commitParam, doc("hallmark.lock", s.backend.Lock))
+	does(a, huma.Operation{OperationID: "export-evidence", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/export", Tags: []string{tagEvidence}, Errors: []int{http.StatusConflict},
+		Summary: "An artifact's evidence as files", Description: "The files that hallmark export evidence writes beside the artifact."}, func(ctx context.Context, in *ofArtifact) (*body[api.Export], error) {
+		id, err := s.commit(ctx, in.Org, in.Project, in.Commit)
+		if err != nil {
+			return nil, err
+		}
+		out, err := s.backend.Export(ctx, id, in.Artifact)
+		if err != nil {
+			return nil, err
+		}
+		out.Path = "/r/" + in.Org + "/" + in.Project + "/pypi/files/" + out.Digest.Hex() + "/" + out.File
+		return answer(out, nil)
+	})
+	does(a, huma.Operation{OperationID: "list-evidence", Method: http.MethodGet, Path: "/api/v1/evidence/{digest}", Tags: []string{tagEvidence}, Security: anybody, Summary: "What is signed about a file"},
+		func(ctx context.Context, in *struct {
+			Digest string `path:"digest" maxLength:"71" doc:"SHA-256 of the file in hex"`
+		}) (*body[evidenceList], error) {
+			subject, err := digest.FromHex(in.Digest)
+			if err != nil {
+				return nil, fault.New(fault.Usage, "evidence about %.80q: want 64 hex digits", in.Digest)
+			}
+			return answer(s.evidenceAbout(ctx, subject))
+		})
+}

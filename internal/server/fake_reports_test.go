@@ -1,0 +1,67 @@
+package server
+
+import (
+	"context"
+
+	"hallmark/internal/api"
+	"hallmark/internal/digest"
+	"hallmark/internal/fault"
+	"hallmark/internal/policy"
+	"hallmark/internal/status"
+)
+
+// find gives the project whose newest commit it is.
+func (f *fake) find(commit digest.Digest) (*Project, error) {
+	for _, get := range f.projects {
+		if p, err := get(); err == nil && p.Document.Commit == "commit:"+commit.String() {
+			return p, nil
+		}
+	}
+	return nil, fault.New(fault.NotFound, "commit %s is not stored", commit)
+}
+
+func (f *fake) Status(_ context.Context, commit digest.Digest) (status.Document, error) {
+	p, err := f.find(commit)
+	if err != nil {
+		return status.Document{}, err
+	}
+	return p.Document, nil
+}
+
+func (f *fake) Why(_ context.Context, commit digest.Digest, artifact string) ([]status.Hop, error) {
+	p, err := f.find(commit)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range p.Document.Artifacts {
+		if r.PURL.Name() == artifact {
+			return []status.Hop{{Artifact: r.PURL, Class: r.Class, Reasons: r.Reasons}}, nil
+		}
+	}
+	return nil, fault.New(fault.NotFound, "no artifact %.100q", artifact)
+}
+
+func (f *fake) Plan(context.Context, digest.Digest) ([]byte, error) { return []byte(`{}`), nil }
+func (f *fake) Lock(context.Context, digest.Digest) ([]byte, error) { return []byte("{}\n"), nil }
+
+func (f *fake) NewUnknown(_ context.Context, commit digest.Digest) ([]string, error) {
+	p, err := f.find(commit)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, r := range p.Document.Artifacts {
+		if r.Grade != nil && *r.Grade == policy.Unknown {
+			out = append(out, string(r.PURL))
+		}
+	}
+	return out, nil
+}
+
+func (f *fake) Export(context.Context, digest.Digest, string) (api.Export, error) {
+	return api.Export{}, fault.New(fault.NotFound, "nothing is exported")
+}
+
+func (f *fake) BuildLog(context.Context, digest.Digest, string) (api.Log, []byte, error) {
+	return api.Log{}, nil, fault.New(fault.NotFound, "there is no log")
+}
