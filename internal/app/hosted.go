@@ -66,18 +66,19 @@ func Host(ctx context.Context, cfg Config, log *slog.Logger) (*Hosted, error) {
 	if h.docs.blobs, err = blob.Open(a.path("blobs")); err != nil {
 		return nil, err
 	}
-	if h.rows, err = store.OpenWriter(ctx, a.path("hallmark.db"), h.docs.blobs, store.WithKey(a.keys.Journal())); err != nil {
+	if h.rows, err = a.rows(ctx, store.OpenWriter, h.docs.blobs); err != nil {
 		return nil, err
 	}
 	if h.Accounts, err = account.New(h.rows, nil); err != nil {
 		return nil, err
 	}
-	h.Queue, err = jobs.Open(ctx, jobs.Config{DB: h.rows.DB(), Rows: h.rows, Log: log,
+	h.Queue, err = jobs.Open(ctx, jobs.Config{DB: h.rows.DB(), Postgres: h.rows.Postgres(), Rows: h.rows, Log: log,
 		Build: func(ctx context.Context, r store.Run, p *jobs.Progress) error { return runJob(ctx, cfg, r, p) }})
 	if err != nil {
 		return nil, err
 	}
 	h.Platform = platform.New(h.rows, h.docs, h.Queue, h.Accounts, account.NewID, nil)
+	h.Platform.SetOutlook(a.Outlook(), a.keys.Journal())
 	if err := h.Queue.Start(context.WithoutCancel(ctx)); err != nil {
 		return nil, err
 	}

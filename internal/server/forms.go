@@ -35,6 +35,7 @@ func (s *Server) projectRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /{org}/{project}/-/settings", s.post(s.postSettings))
 	mux.HandleFunc("POST /{org}/{project}/-/waive", s.post(s.postWaive))
 	mux.HandleFunc("POST /{org}/{project}/-/unwaive", s.post(s.postUnwaive))
+	s.remedyRoutes(mux)
 }
 
 // memberRoutes are for organizations with members.
@@ -79,37 +80,9 @@ func (s *Server) post(do func(ctx context.Context, r *http.Request, f url.Values
 
 func (s *Server) postCommit(ctx context.Context, r *http.Request, f url.Values) (string, error) {
 	org, name := r.PathValue("org"), r.PathValue("project")
-	ch := platform.Change{Add: strings.Fields(f.Get("add")), Remove: f["remove"], OnUnproven: f.Get("on_unproven"), Message: f.Get("message")}
-	if f.Has("requirement") { // one that may hold blanks
-		ch.Add = nil
-		for _, line := range strings.Split(f.Get("requirement"), "\n") {
-			if line = strings.TrimSpace(line); line != "" {
-				ch.Add = append(ch.Add, line)
-			}
-		}
-	}
-	if t := f.Get("at_time"); t != "" {
-		at, err := parseTime(t)
-		if err != nil {
-			return "", err
-		}
-		ch.AtTime = &at
-	}
-	var old digest.Digest
-	if h := f.Get("head"); h != "" {
-		var err error
-		if old, err = digest.Parse(h); err != nil {
-			return "", err
-		}
-	}
-	// A field that stands as it was is no change.
-	if c, err := s.opts.Platform.History(ctx, asks(ctx).Who, org, name, f.Get("branch"), 1); err == nil && len(c) == 1 {
-		if c[0].OnUnproven == ch.OnUnproven {
-			ch.OnUnproven = ""
-		}
-		if ch.AtTime != nil && c[0].AtTime == ch.AtTime.UTC().Format(time.RFC3339) {
-			ch.AtTime = nil
-		}
+	ch, old, err := s.readChange(ctx, r, f)
+	if err != nil {
+		return "", err
 	}
 	build := f.Has("build")
 	if _, err := s.opts.Platform.Commit(ctx, asks(ctx).Who, org, name, f.Get("branch"), ch, old, build); err != nil {
