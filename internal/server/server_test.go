@@ -153,7 +153,7 @@ func TestTranscript(t *testing.T) {
 		if res.StatusCode != c.code || c.contentType != "" && res.Header.Get("Content-Type") != c.contentType || !strings.Contains(body, c.body) {
 			t.Errorf("%s %.120s %v: %d %s, want %d %s with %q\n%.600s", c.method, c.path, c.headers, res.StatusCode, res.Header.Get("Content-Type"), c.code, c.contentType, c.body, body)
 		}
-		for h, want := range map[string]string{"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"} {
+		for h, want := range map[string]string{"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"} {
 			if res.Header.Get(h) != want {
 				t.Errorf("%s %.80s: %s is %q", c.method, c.path, h, res.Header.Get(h))
 			}
