@@ -41,8 +41,8 @@ fuzz: ## Run each fuzz target for FUZZTIME
 coverage-report: ## Build 60 popular packages and write docs/coverage.md (most of an hour)
 	@scripts/coverage-report
 
-faults: ## 200 kills at random moments, every byte flipped: what make test does a part of
-	HALLMARK_E2E_KILLS=200 CGO_ENABLED=0 go test -count=1 -v -timeout 3h -run '^TestKilled$$' ./internal/e2e
+faults: ## 200 kills of a command and 50 of a server at random moments, every byte flipped: what make test does a part of
+	HALLMARK_E2E_KILLS=200 HALLMARK_E2E_SERVER_KILLS=50 CGO_ENABLED=0 go test -count=1 -v -timeout 3h -run '^Test(Server)?Killed$$' ./internal/e2e
 	HALLMARK_EVERY_BYTE=1 CGO_ENABLED=0 go test -count=1 -v -timeout 3h -run 'TestFlip|TestEveryCell' ./internal/app ./internal/store
 
 bench: ## Measure against runc, Nix, a plain shell, Fromager and cosign; writes docs/performance.md
