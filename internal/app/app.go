@@ -38,6 +38,11 @@ import (
 type Config struct {
 	// Data is the data directory; made by a writer if it is not there.
 	Data string
+	// Database is where the rows are: the URL of a PostgreSQL database
+	// (store.IsPostgres), with a schema in it that is this data directory's alone. Empty:
+	// an SQLite file in the data directory. Blobs, log and keys are in the data directory
+	// in both cases. Risk: a password may be in it; it is never shown.
+	Database string
 	// ExternalURL is the base of builder and verifier ids. Empty: what the data
 	// directory has used so far, else http://localhost:8420. Another one than
 	// before makes another builder, whose builds have to be trusted anew.
@@ -136,6 +141,10 @@ func newApp(cfg Config, writer bool) (*App, error) {
 	if a.dir, err = filepath.Abs(a.dir); err != nil {
 		return nil, err
 	}
+	if a.cfg.Database != "" && !store.IsPostgres(a.cfg.Database) {
+		return nil, fault.Advise(fault.Usage, "It looks like this: postgres://USER@HOST/DATABASE. Left out, the rows are in a file of the data directory.",
+			"--database is no address of a PostgreSQL database")
+	}
 	if a.pin, err = debian.ParsePin(seed.Bookworm); err != nil {
 		return nil, fmt.Errorf("the seed's pin in this program: %w", err)
 	}
@@ -162,6 +171,9 @@ func (a *App) openWriter(ctx context.Context) error {
 	if err := a.emptyTmp(); err != nil {
 		return err
 	}
+	if err := a.place(); err != nil {
+		return err
+	}
 	if err := a.openKeys(); err != nil {
 		return err
 	}
@@ -169,8 +181,62 @@ func (a *App) openWriter(ctx context.Context) error {
 	if a.Blobs, err = blob.Open(a.path("blobs")); err != nil {
 		return err
 	}
-	a.Store, err = store.OpenWriter(ctx, a.path("hallmark.db"), a.Blobs, store.WithKey(a.keys.Journal()))
+	return a.openRows(ctx, store.OpenWriter)
+}
+
+// openRows opens the database by open.
+func (a *App) openRows(ctx context.Context, open openStore) (err error) {
+	a.Store, err = a.rows(ctx, open, a.Blobs)
 	return err
+}
+
+type openStore = func(ctx context.Context, where string, blobs store.Blobs, opts ...store.Option) (*store.Store, error)
+
+// rows opens the database by open, with blobs to look for.
+func (a *App) rows(ctx context.Context, open openStore, blobs store.Blobs) (*store.Store, error) {
+	opts := []store.Option{store.WithKey(a.keys.Journal())}
+	if a.settings.Database != "" {
+		opts = append(opts, store.MustExist())
+	}
+	return open(ctx, a.database(), blobs, opts...)
+}
+
+// databaseFile is the SQLite file in a data directory.
+const databaseFile = "hallmark.db"
+
+// database is where the rows are, for package store.
+func (a *App) database() string {
+	if a.cfg.Database != "" {
+		return a.cfg.Database
+	}
+	return a.path(databaseFile)
+}
+
+// databaseName is what a person puts back from a backup.
+func (a *App) databaseName() string {
+	if a.cfg.Database != "" {
+		return "the PostgreSQL database"
+	}
+	return databaseFile
+}
+
+// place reads the settings, and is fault.Conflict if the rows of this data directory
+// are elsewhere than the caller says: nobody should find it empty by leaving a flag
+// out.
+func (a *App) place() error {
+	var err error
+	if a.settings, err = a.readSettings(); err != nil {
+		return err
+	}
+	_, err = os.Lstat(a.path(databaseFile))
+	switch {
+	case a.cfg.Database == "" && a.settings.Database != "":
+		return fault.Advise(fault.Conflict, "Say which: --database postgres://… or HALLMARK_DATABASE.", "the data directory %s keeps its rows in a PostgreSQL database", a.dir)
+	case a.cfg.Database != "" && err == nil:
+		return fault.Advise(fault.Conflict, "Leave --database and HALLMARK_DATABASE out, or use another data directory (--data): rows are not moved from one kind of database to the other.",
+			"the data directory %s keeps its rows in its file %s", a.dir, databaseFile)
+	}
+	return nil
 }
 
 // emptyTmp takes away what earlier writers left unfinished.
@@ -189,7 +255,11 @@ func (a *App) emptyTmp() error {
 // before the database and the log, so that a folder with one of these and without
 // keys has lost them.
 func (a *App) openKeys() error {
-	for _, name := range []string{"hallmark.db", "log"} {
+	signs := []string{databaseFile, "log"}
+	if a.settings.Database != "" {
+		signs = append(signs, settingsFile)
+	}
+	for _, name := range signs {
 		if _, err := os.Lstat(a.path(name)); err == nil {
 			a.keys, err = keys.Read(a.path("keys"))
 			return err
@@ -201,7 +271,14 @@ func (a *App) openKeys() error {
 }
 
 func (a *App) openReader(ctx context.Context) error {
-	if _, err := os.Stat(a.path("hallmark.db")); err != nil {
+	if err := a.place(); err != nil {
+		return err
+	}
+	sign := databaseFile
+	if a.cfg.Database != "" {
+		sign = settingsFile
+	}
+	if _, err := os.Stat(a.path(sign)); err != nil {
 		return fault.Advise(fault.NotFound, "Make a project first: hallmark init ORG/PROJECT",
 			"nothing is stored in the data directory %s yet", a.dir)
 	}
@@ -216,8 +293,7 @@ func (a *App) openReader(ctx context.Context) error {
 	if a.cfg.Still {
 		open = store.OpenStill
 	}
-	a.Store, err = open(ctx, a.path("hallmark.db"), a.Blobs, store.WithKey(a.keys.Journal()))
-	return err
+	return a.openRows(ctx, open)
 }
 
 // takeLock makes this process the one writer of the data directory.
@@ -261,21 +337,46 @@ type settings struct {
 	// Builders are the builder ids that this directory has built under: each is
 	// trusted with the key that is in it.
 	Builders []string `json:"builders"`
+	// Database is what kind of database has the rows; empty: the file beside it. Which
+	// one, and its password, are not kept here.
+	Database string `json:"database,omitempty"`
 }
 
-// settle reads the data directory's settings and writes them if they changed.
-func (a *App) settle() error {
-	name := a.path("settings.json")
+// settingsFile holds the settings.
+const settingsFile = "settings.json"
+
+// postgresRows is settings.Database of a data directory whose rows are in PostgreSQL.
+const postgresRows = "postgresql"
+
+// readSettings reads the settings; of a new data directory they are empty.
+func (a *App) readSettings() (settings, error) {
+	name := a.path(settingsFile)
 	var s settings
 	b, err := os.ReadFile(name)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 	case err != nil:
-		return fmt.Errorf("settings: %w", err)
+		return s, fmt.Errorf("settings: %w", err)
 	default:
 		if err := json.Unmarshal(b, &s); err != nil {
-			return fault.New(fault.Corrupt, "settings in %s: %w", name, err)
+			return s, fault.New(fault.Corrupt, "settings in %s: %w", name, err)
 		}
+	}
+	if s.Database != "" && s.Database != postgresRows {
+		return s, fault.New(fault.Unsupported, "settings in %s: the rows are in a database of kind %.40q", name, s.Database)
+	}
+	return s, nil
+}
+
+// settle reads the data directory's settings and writes them if they changed.
+func (a *App) settle() error {
+	s, err := a.readSettings()
+	if err != nil {
+		return err
+	}
+	kind := ""
+	if a.cfg.Database != "" {
+		kind = postgresRows
 	}
 	if s.ExternalURL == "" {
 		s.ExternalURL = evidence.DefaultExternalURL
@@ -284,17 +385,19 @@ func (a *App) settle() error {
 		a.cfg.ExternalURL = s.ExternalURL
 	}
 	a.settings = s
-	if !a.writer || slices.Contains(s.Builders, a.BuilderID()) && a.cfg.ExternalURL == s.ExternalURL {
+	if !a.writer || slices.Contains(s.Builders, a.BuilderID()) && a.cfg.ExternalURL == s.ExternalURL && s.Database == kind {
 		return nil
 	}
-	s.ExternalURL = a.cfg.ExternalURL
+	s.ExternalURL, s.Database = a.cfg.ExternalURL, kind
 	if !slices.Contains(s.Builders, a.BuilderID()) {
 		s.Builders = append(s.Builders, a.BuilderID())
 	}
 	a.settings = s
-	if b, err = s.marshal(); err != nil {
+	b, err := s.marshal()
+	if err != nil {
 		return err
 	}
+	name := a.path(settingsFile)
 	tmp := name + ".new"
 	f, err := os.Create(tmp)
 	if err != nil {

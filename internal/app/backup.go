@@ -35,7 +35,7 @@ type BackupInfo struct {
 // it as you keep them. fault.Conflict if a build is at work.
 func Backup(ctx context.Context, cfg Config, w io.Writer) (BackupInfo, error) {
 	var info BackupInfo
-	if _, err := os.Stat(filepath.Join(cfg.Data, "hallmark.db")); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(cfg.Data, databaseFile)); errors.Is(err, fs.ErrNotExist) && cfg.Database == "" {
 		return info, fault.New(fault.NotFound, "back up %s: nothing is stored there", cfg.Data)
 	}
 	a, err := Open(ctx, cfg, true)

@@ -96,18 +96,22 @@ type ForecastSummary struct {
 // commit that is not solved yet is solved by the index as it answers now, as far as
 // what is stored allows.
 func (a *App) DryRun(ctx context.Context, dir string) (*Forecast, error) {
-	before := a.writes()
+	before := a.writes(ctx)
 	f, err := a.forecast(ctx, dir)
-	if before != a.writes() {
+	if before != a.writes(ctx) {
 		return nil, fault.Advise(fault.Unavailable, "Try again when it is done.", "dry run: another hallmark wrote to the data directory %s meanwhile", a.dir)
 	}
 	return f, err
 }
 
 // writes changes when somebody writes to the database.
-func (a *App) writes() string {
+func (a *App) writes(ctx context.Context) string {
+	if a.Store.Postgres() {
+		m, err := a.Store.Mark(ctx)
+		return fmt.Sprint(m, err)
+	}
 	out := ""
-	for _, name := range []string{"hallmark.db", "hallmark.db-wal"} {
+	for _, name := range []string{databaseFile, databaseFile + "-wal"} {
 		if st, err := os.Stat(a.path(name)); err == nil && st.Size() > 0 {
 			out += fmt.Sprintln(name, st.Size(), st.ModTime().UnixNano())
 		}

@@ -65,6 +65,10 @@ func OpenFsck(ctx context.Context, cfg Config, repair bool) (*App, []Damage, err
 	if a.keys, err = keys.Read(a.path("keys")); err != nil {
 		out = append(out, damage("keys", err))
 	}
+	if err := a.place(); err != nil && !fault.Is(err, fault.Corrupt) {
+		a.Close()
+		return nil, nil, err
+	}
 	open := blob.OpenReader
 	if repair {
 		open = blob.Open
@@ -75,13 +79,13 @@ func OpenFsck(ctx context.Context, cfg Config, repair bool) (*App, []Damage, err
 	if a.keys == nil || a.Blobs == nil {
 		return a, out, nil
 	}
-	openStore := store.OpenReader
+	var openStore openStore = store.OpenReader
 	if repair {
 		openStore = store.OpenWriter
 	}
-	if _, err := os.Lstat(a.path("hallmark.db")); err != nil {
+	if _, err := os.Lstat(a.path(databaseFile)); err != nil && cfg.Database == "" {
 		out = append(out, Damage{Where: "database", Message: oneSentence(fmt.Errorf("there is none: %w", err)), Advice: "Put hallmark.db back from a backup."})
-	} else if a.Store, err = openStore(ctx, a.path("hallmark.db"), a.Blobs, store.WithKey(a.keys.Journal())); err != nil {
+	} else if err = a.openRows(ctx, openStore); err != nil {
 		a.Store = nil
 		out = append(out, damage("database", err))
 	}
@@ -183,7 +187,7 @@ func (a *App) fsckStore(ctx context.Context) ([]Damage, error) {
 	found, err := a.Store.Check(ctx)
 	var out []Damage
 	for _, f := range found {
-		advice := "Put hallmark.db back from a backup."
+		advice := "Put " + a.databaseName() + " back from a backup."
 		if f.Blob != "" {
 			advice = repairAdvice
 		}
@@ -413,7 +417,7 @@ func (a *App) fsckEvidence(ctx context.Context) ([]Damage, error) {
 	if missing > 0 {
 		out = append(out, Damage{Where: fmt.Sprintf("log entry %d", first),
 			Message: fmt.Sprintf("the log has %d entries without evidence in the database, the first is %d: rows or their bundles were lost, or the database is older than the log", missing, first),
-			Advice:  "Run hallmark fsck --repair: it enters the bundles that are still among the blobs. What stays comes from a backup of hallmark.db and blobs/."})
+			Advice:  "Run hallmark fsck --repair: it enters the bundles that are still among the blobs. What stays comes from a backup of " + a.databaseName() + " and blobs/."})
 	}
 	return out, nil
 }

@@ -18,7 +18,11 @@ import (
 // must be there (see IsPostgres). Every row's blobs are looked for in blobs before
 // the row is written.
 func OpenWriter(ctx context.Context, where string, blobs Blobs, opts ...Option) (*Store, error) {
-	s, err := connect(ctx, where, manner{}, blobs, opts)
+	var asked Store
+	for _, o := range opts {
+		o(&asked)
+	}
+	s, err := connect(ctx, where, manner{exist: asked.exist}, blobs, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +69,7 @@ func openReader(ctx context.Context, where string, blobs Blobs, how manner, opts
 }
 
 // manner is how a database is opened.
-type manner struct{ read, still bool }
+type manner struct{ read, still, exist bool }
 
 // connect opens a database as it is.
 func connect(ctx context.Context, where string, how manner, blobs Blobs, opts []Option) (*Store, error) {

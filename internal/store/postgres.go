@@ -136,8 +136,9 @@ func openPostgres(ctx context.Context, where string, how manner) (*sql.DB, error
 		return nil, fault.Advise(fault.Unsupported, "Make one: createdb --encoding=UTF8 --template=template0 NAME", "the database's encoding is %.40s, not UTF8", encoding)
 	case path != cfg.RuntimeParams["search_path"]:
 		return nil, fault.Advise(fault.Unsupported, "Connect to the server itself, or have the pooler in between keep sessions and their settings.", "something between here and the server drops the settings of a connection")
-	case how.read && !there:
-		return nil, fault.New(fault.NotFound, "nothing is stored in it")
+	case (how.read || how.exist) && !there:
+		return nil, fault.Advise(fault.NotFound, "See that its address, and ?search_path=… if you use it, name the database that was used before; or put that back from a backup.",
+			"nothing of ours is stored in it")
 	}
 	if durable == "off" {
 		// A signed statement must not outlive its row.

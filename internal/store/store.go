@@ -41,6 +41,7 @@ type Store struct {
 	d        engine
 	blobs    Blobs
 	key      []byte // of the journal's codes
+	exist    bool   // a PostgreSQL database without our schema is not begun
 	readOnly bool
 }
 
@@ -50,6 +51,10 @@ type Option func(*Store)
 // WithKey gives the key under which the journal's codes are made; without one
 // they are plain checksums. It must be the same each time.
 func WithKey(key []byte) Option { return func(s *Store) { s.key = key } }
+
+// MustExist has OpenWriter not begin a PostgreSQL database that holds nothing of
+// ours: it is fault.NotFound, for a caller who knows that something was there.
+func MustExist() Option { return func(s *Store) { s.exist = true } }
 
 // Close closes the database.
 func (s *Store) Close() error { return s.db.Close() }
