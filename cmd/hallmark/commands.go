@@ -135,41 +135,6 @@ func (e *env) show(d status.Document) error {
 	})
 }
 
-type statusCmd struct {
-	MinSecure    *int `name:"min-secure" help:"Say no (exit 3) below this percentage." placeholder:"N"`
-	NoNewUnknown bool `name:"no-new-unknown" help:"Say no (exit 3) if an artifact is of grade unknown that was not so in the parent commit."`
-}
-
-func (c *statusCmd) Run(e *env) error {
-	if e.remote() {
-		return c.onServer(e)
-	}
-	a, r, err := e.project(false, (*app.App).Glance)
-	if err != nil {
-		return err
-	}
-	defer a.Close()
-	if err := e.show(r.Document); err != nil {
-		return err
-	}
-	if c.MinSecure != nil {
-		p := r.Document.Summary.PercentSecure
-		if p == nil || *p < *c.MinSecure {
-			return &gateError{exitDenied, fmt.Sprintf("%s secure, at least %d %% demanded", r.Document.Summary.Percent(), *c.MinSecure)}
-		}
-	}
-	if c.NoNewUnknown {
-		names, err := a.NewUnknown(e.ctx, r)
-		if err != nil {
-			return err
-		}
-		if len(names) > 0 {
-			return &gateError{exitDenied, "unknown since this commit: " + strings.Join(names, ", ")}
-		}
-	}
-	return nil
-}
-
 // report opens the data directory and gives the status of the project here, with
 // all that it rests on.
 func (e *env) report(writer bool, more ...func(*app.Config)) (*app.App, *app.Report, error) {
@@ -413,6 +378,8 @@ type exportCmd struct {
 	Evidence    exportEvidence    `cmd:"" help:"An artifact with all evidence about it."`
 	Plan        exportPlan        `cmd:"" help:"The project's plan."`
 	Log         exportLog         `cmd:"" help:"The whole log of a build."`
+	SBOM        exportSBOM        `cmd:"" name:"sbom" help:"The closure as a bill of materials: CycloneDX or SPDX."`
+	Report      exportReport      `cmd:"" name:"report" help:"What was proven, for an auditor, as JSON."`
 	TrustedRoot exportTrustedRoot `cmd:"" name:"trusted-root" help:"The keys of log and time stamp, for stock verifiers."`
 }
 

@@ -453,7 +453,7 @@ func (c *statusCmd) onServer(e *env) error {
 	if err != nil {
 		return err
 	}
-	if err := e.show(d); err != nil {
+	if err := c.show(e, d, nil); err != nil {
 		return err
 	}
 	if c.MinSecure == nil && !c.NoNewUnknown {
@@ -463,10 +463,7 @@ func (c *statusCmd) onServer(e *env) error {
 	if err != nil {
 		return err
 	}
-	if !g.OK {
-		return &gateError{exitDenied, client.Clean(strings.Join(g.Says, "; "), 4000)}
-	}
-	return nil
+	return c.gate(e, g.OK, g.Says, g.Answered)
 }
 
 func (c *whyCmd) onServer(e *env) error {

@@ -324,6 +324,7 @@ type Gate struct {
 	PercentSecure *int     `json:"percent_secure" doc:"null: nothing to count"`
 	NewUnknown    []string `json:"new_unknown" doc:"Artifacts of grade unknown that were not so in the parent commit; asked for with no_new_unknown"`
 	Says          []string `json:"says" doc:"Why it is not ok, a sentence each"`
+	Answered      []string `json:"answered" doc:"What is not secure and answered for by waivers that hold, a sentence each; neither class nor percentage is another for it"`
 }
 
 // Export is an artifact's evidence as files.

@@ -377,3 +377,22 @@ func (a *App) GateOf(ctx context.Context, r *Report, minSecure *int, noNewUnknow
 	}
 	return remedy.Gate(r.Document, ws, d), ws, nil
 }
+
+// AuditReport is what an auditor is handed about a report's commit.
+func (a *App) AuditReport(ctx context.Context, r *Report) (remedy.Report, error) {
+	org, name, err := project.ParseName(r.Document.Project)
+	if err != nil {
+		return remedy.Report{}, err
+	}
+	set, err := a.Store.Settings(ctx, org, name)
+	if err != nil {
+		return remedy.Report{}, err
+	}
+	rows, err := a.Store.Waivers(ctx, org, name)
+	if err != nil {
+		return remedy.Report{}, err
+	}
+	now := time.Now()
+	return remedy.NewReport(remedy.ReportInput{Standing: standingOf(r, nil, false), AtTime: r.Commit.AtTime, Requirements: r.Commit.Requirements,
+		RequireSecure: set.RequireSecure, Waivers: platform.InForce(rows, now), Now: now}), nil
+}

@@ -31,12 +31,14 @@ type Demand struct {
 // Answer is what a gate says. Percent and classes are those of the status: a waiver
 // changes neither.
 type Answer struct {
-	OK        bool        `json:"ok"`
-	Percent   *int        `json:"percent_secure"` // of the status, waivers left out
-	Answered  []Waived    `json:"answered"`       // not secure, and answered by waivers
-	Open      []purl.PURL `json:"open"`           // neither secure nor answered
-	Refusals  []string    `json:"refusals"`       // sentences; empty if OK
-	Artifacts int         `json:"artifacts"`
+	OK       bool        `json:"ok"`
+	Percent  *int        `json:"percent_secure"` // of the status, waivers left out
+	Answered []Waived    `json:"answered"`       // not secure, and answered by waivers
+	Open     []purl.PURL `json:"open"`           // neither secure nor answered
+	Refusals []string    `json:"refusals"`       // sentences; empty if OK
+	// NewUnknown are those of the demand that no waiver answers for.
+	NewUnknown []purl.PURL `json:"new_unknown"`
+	Artifacts  int         `json:"artifacts"`
 }
 
 // Waived is an artifact that waivers answer for.
@@ -116,7 +118,7 @@ func Answered(d status.Document, waivers []Waiver) []Waived {
 // what they answer for beside what is secure, and a new unknown that is waived does
 // not refuse.
 func Gate(d status.Document, waivers []Waiver, demand Demand) Answer {
-	a := Answer{Percent: d.Summary.PercentSecure, Answered: Answered(d, waivers), Open: []purl.PURL{}, Refusals: []string{}, Artifacts: d.Summary.Artifacts}
+	a := Answer{Percent: d.Summary.PercentSecure, Answered: Answered(d, waivers), Open: []purl.PURL{}, Refusals: []string{}, NewUnknown: []purl.PURL{}, Artifacts: d.Summary.Artifacts}
 	if a.Answered == nil {
 		a.Answered = []Waived{}
 	}
@@ -142,6 +144,7 @@ func Gate(d status.Document, waivers []Waiver, demand Demand) Answer {
 		}
 	}
 	if len(fresh) > 0 {
+		a.NewUnknown = fresh
 		a.Refusals = append(a.Refusals, "unknown since this commit: "+Names(fresh))
 	}
 	a.OK = len(a.Refusals) == 0

@@ -229,3 +229,13 @@ func FuzzExpression(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) { expression(s) })
 }
+
+func FuzzFormatOf(f *testing.F) {
+	f.Add("cyclonedx")
+	f.Add("spdx")
+	f.Fuzz(func(t *testing.T, s string) {
+		if got, err := FormatOf(s); err == nil && s != "" && string(got) != s {
+			t.Errorf("%q is %q", s, got)
+		}
+	})
+}

@@ -120,6 +120,7 @@ func (s *Server) registerAPI(mux *http.ServeMux) {
 	a.projectAPI()
 	a.commitAPI()
 	a.buildAPI(mux)
+	a.remedyAPI()
 	a.evidenceAPI(mux)
 	a.adminAPI(mux)
 	truthful(c.Components.Schemas)
@@ -275,15 +276,16 @@ func done(err error) (*none, error) {
 	return &none{}, nil
 }
 
-// inProject is what names a project.
-type inProject struct {
+// InProject is what names a project. It is exported, as whatever inputs share by
+// embedding has to be, so that huma finds its fields.
+type InProject struct {
 	Org     string `path:"org" maxLength:"64" doc:"The organization"`
 	Project string `path:"project" maxLength:"64" doc:"The project"`
 }
 
-// onBranch names a branch of a project.
-type onBranch struct {
-	inProject
+// OnBranch names a branch of a project.
+type OnBranch struct {
+	InProject
 	Branch string `query:"branch" maxLength:"64" doc:"Empty: main"`
 }
 

@@ -22,7 +22,7 @@ type projectsBody struct {
 }
 
 type waiverInput struct {
-	inProject
+	InProject
 	Body struct {
 		PURL    string    `json:"purl" maxLength:"500" doc:"The package with its version"`
 		Owner   string    `json:"owner,omitempty" maxLength:"64" doc:"Who answers for it; empty: you"`
@@ -77,13 +77,13 @@ func (a surface) projectAPI() {
 		return answer(s.projectDocument(ctx, org, name))
 	})
 	does(a, huma.Operation{OperationID: "get-project", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}", Tags: []string{tagProjects}, Summary: "A project: what it asks for, and its settings"},
-		func(ctx context.Context, in *inProject) (*body[api.Project], error) {
+		func(ctx context.Context, in *InProject) (*body[api.Project], error) {
 			return answer(s.projectDocument(ctx, in.Org, in.Project))
 		})
 	does(a, huma.Operation{OperationID: "get-status", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/status", Tags: []string{tagProjects}, Errors: []int{http.StatusConflict},
 		Summary:     "The status of a project's newest commit",
 		Description: "The same document as hallmark status --json. 409 if the commit was not solved yet."},
-		func(ctx context.Context, in *inProject) (*body[status.Document], error) {
+		func(ctx context.Context, in *InProject) (*body[status.Document], error) {
 			p, err := s.open(ctx, in.Org, in.Project)
 			if err != nil {
 				return nil, err
@@ -91,7 +91,7 @@ func (a surface) projectAPI() {
 			return answer(p.Document, nil)
 		})
 	does(a, huma.Operation{OperationID: "get-settings", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/settings", Tags: []string{tagProjects}, Summary: "Who may see a project, and what it demands"},
-		func(ctx context.Context, in *inProject) (*body[api.Settings], error) {
+		func(ctx context.Context, in *InProject) (*body[api.Settings], error) {
 			p, err := s.hosted()
 			if err != nil {
 				return nil, err
@@ -101,7 +101,7 @@ func (a surface) projectAPI() {
 		})
 	does(a, huma.Operation{OperationID: "set-settings", Method: http.MethodPut, Path: "/api/v1/projects/{org}/{project}/settings", Tags: []string{tagProjects}, DefaultStatus: http.StatusNoContent, Summary: "Change who may see a project, and what it demands"},
 		func(ctx context.Context, in *struct {
-			inProject
+			InProject
 			Body api.Settings
 		}) (*none, error) {
 			p, err := s.hosted()
@@ -111,7 +111,7 @@ func (a surface) projectAPI() {
 			return done(p.SetSettings(ctx, asks(ctx).Who, store.Settings{Org: in.Org, Name: in.Project, Public: in.Body.Public, RequireSecure: in.Body.RequireSecure}))
 		})
 	does(a, huma.Operation{OperationID: "list-waivers", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/waivers", Tags: []string{tagProjects}, Summary: "A project's waivers"},
-		func(ctx context.Context, in *inProject) (*body[waiversBody], error) {
+		func(ctx context.Context, in *InProject) (*body[waiversBody], error) {
 			p, err := s.hosted()
 			if err != nil {
 				return nil, err
@@ -133,7 +133,7 @@ func (a surface) projectAPI() {
 	})
 	does(a, huma.Operation{OperationID: "end-waiver", Method: http.MethodDelete, Path: "/api/v1/projects/{org}/{project}/waivers/{id}", Tags: []string{tagProjects}, DefaultStatus: http.StatusNoContent, Summary: "Take a waiver back"},
 		func(ctx context.Context, in *struct {
-			inProject
+			InProject
 			ID string `path:"id" maxLength:"64"`
 		}) (*none, error) {
 			p, err := s.hosted()
@@ -168,12 +168,12 @@ type commitsBody struct {
 }
 
 type changeInput struct {
-	inProject
+	InProject
 	Body api.Change
 }
 
 type oneCommit struct {
-	inProject
+	InProject
 	Commit string `path:"commit" maxLength:"100" doc:"commit:sha256:…"`
 }
 
@@ -193,7 +193,7 @@ func (a surface) commitAPI() {
 	s := a.Server
 	does(a, huma.Operation{OperationID: "list-commits", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/commits", Tags: []string{tagProjects}, Summary: "A project's history"},
 		func(ctx context.Context, in *struct {
-			onBranch
+			OnBranch
 			Limit int `query:"limit" minimum:"1" maximum:"1000" default:"50"`
 		}) (*body[commitsBody], error) {
 			p, err := s.hosted()
@@ -236,7 +236,7 @@ func (a surface) commitAPI() {
 	})
 	does(a, huma.Operation{OperationID: "create-commit", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/commits", Tags: []string{tagProjects}, DefaultStatus: http.StatusCreated,
 		Summary: "Change a project", Description: "One commit on top of a branch, and, if asked for, its build, both or neither."}, func(ctx context.Context, in *struct {
-		inProject
+		InProject
 		Body commitBody
 	}) (*body[api.Committed], error) {
 		p, err := s.hosted()
@@ -248,11 +248,11 @@ func (a surface) commitAPI() {
 			return nil, err
 		}
 		id, err := p.Commit(ctx, asks(ctx).Who, in.Org, in.Project, in.Body.Branch, changeOf(in.Body.Change), expected, in.Body.Build)
-		return s.committed(ctx, in.inProject, id, in.Body.Build, err)
+		return s.committed(ctx, in.InProject, id, in.Body.Build, err)
 	})
 	does(a, huma.Operation{OperationID: "revert-to-commit", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/reverts", Tags: []string{tagProjects}, DefaultStatus: http.StatusCreated,
 		Summary: "Ask again for what an earlier commit asked for"}, func(ctx context.Context, in *struct {
-		inProject
+		InProject
 		Body revertBody
 	}) (*body[api.Committed], error) {
 		p, err := s.hosted()
@@ -264,11 +264,11 @@ func (a surface) commitAPI() {
 			return nil, err
 		}
 		id, err := p.Revert(ctx, asks(ctx).Who, in.Org, in.Project, in.Body.Branch, to, in.Body.Build)
-		return s.committed(ctx, in.inProject, id, in.Body.Build, err)
+		return s.committed(ctx, in.InProject, id, in.Body.Build, err)
 	})
 	does(a, huma.Operation{OperationID: "get-diff", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/diff", Tags: []string{tagProjects}, Summary: "What changes from one commit to another"},
 		func(ctx context.Context, in *struct {
-			inProject
+			InProject
 			From string `query:"from" required:"true" maxLength:"100" doc:"commit:sha256:…"`
 			To   string `query:"to" required:"true" maxLength:"100" doc:"commit:sha256:…"`
 		}) (*body[api.Diff], error) {
@@ -343,7 +343,7 @@ func (s *Server) head(ctx context.Context, org, name string) (digest.Digest, err
 }
 
 // committed answers with a commit that was made just now, and its run.
-func (s *Server) committed(ctx context.Context, in inProject, id digest.Digest, built bool, err error) (*body[api.Committed], error) {
+func (s *Server) committed(ctx context.Context, in InProject, id digest.Digest, built bool, err error) (*body[api.Committed], error) {
 	if err != nil {
 		return nil, err
 	}
@@ -372,19 +372,22 @@ func (s *Server) committed(ctx context.Context, in inProject, id digest.Digest, 
 
 // gateInput is what a gate demands.
 type gateInput struct {
-	inProject
+	InProject
 	MinSecure    int  `query:"min_secure" minimum:"-1" maximum:"100" default:"-1" doc:"Say no below this percentage; -1: do not ask"`
 	NoNewUnknown bool `query:"no_new_unknown" doc:"Say no if an artifact is of grade unknown that was not so in the parent commit"`
 }
 
 // gate answers a gate about a project's newest commit.
 func (s *Server) gate(ctx context.Context, in gateInput) (api.Gate, error) {
+	if s.opts.Platform != nil {
+		return s.gateOf(ctx, in)
+	}
 	p, err := s.open(ctx, in.Org, in.Project)
 	if err != nil {
 		return api.Gate{}, err
 	}
 	sum := p.Document.Summary
-	g := api.Gate{PercentSecure: sum.PercentSecure, NewUnknown: []string{}, Says: []string{}}
+	g := api.Gate{PercentSecure: sum.PercentSecure, NewUnknown: []string{}, Says: []string{}, Answered: []string{}}
 	if in.MinSecure >= 0 && (sum.PercentSecure == nil || *sum.PercentSecure < in.MinSecure) {
 		g.Says = append(g.Says, fmt.Sprintf("%s secure, at least %d %% demanded", sum.Percent(), in.MinSecure))
 	}
