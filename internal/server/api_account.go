@@ -51,11 +51,13 @@ func (s *Server) session(value, name string) *sessionOutput {
 	return out
 }
 
-type agent struct {
+// Agent is what a client calls itself.
+type Agent struct {
 	UserAgent string `header:"User-Agent"`
 }
 
-type linkInput struct {
+// LinkInput names a one-time link.
+type LinkInput struct {
 	Secret string `path:"secret" maxLength:"100" doc:"What stands behind /link/"`
 }
 
@@ -95,7 +97,7 @@ func (a surface) accountAPI() {
 	does(a, huma.Operation{OperationID: "create-session", Method: http.MethodPost, Path: "/api/v1/sessions", Tags: []string{tagAccount}, Security: anybody, DefaultStatus: http.StatusCreated,
 		Summary: "Sign in", Description: "After several wrong passwords it answers 502 for some minutes."},
 		func(ctx context.Context, in *struct {
-			agent
+			Agent
 			Body struct {
 				Name     string `json:"name" maxLength:"64"`
 				Password string `json:"password" maxLength:"1000"`
@@ -151,7 +153,7 @@ func (a surface) accountAPI() {
 			return done(acc.ChangePassword(ctx, who.Principal, who.cookie, in.Body.Old, in.Body.New, who.Address))
 		})
 	does(a, huma.Operation{OperationID: "get-link", Method: http.MethodGet, Path: "/api/v1/links/{secret}", Tags: []string{tagAccount}, Security: anybody, Summary: "What a one-time link is for"},
-		func(ctx context.Context, in *linkInput) (*body[linkBody], error) {
+		func(ctx context.Context, in *LinkInput) (*body[linkBody], error) {
 			acc, err := s.accounts()
 			if err != nil {
 				return nil, err
@@ -162,8 +164,8 @@ func (a surface) accountAPI() {
 	does(a, huma.Operation{OperationID: "use-link", Method: http.MethodPost, Path: "/api/v1/links/{secret}", Tags: []string{tagAccount}, Security: anybody, DefaultStatus: http.StatusCreated,
 		Summary: "Use a one-time link", Description: "Makes an account, joins an organization, or sets a new password, and signs in. Whoever is signed in already keeps the session, and gets an empty form_token."},
 		func(ctx context.Context, in *struct {
-			linkInput
-			agent
+			LinkInput
+			Agent
 			Body accountBody
 		}) (*sessionOutput, error) {
 			acc, err := s.accounts()

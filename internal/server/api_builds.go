@@ -19,19 +19,19 @@ type runsBody struct {
 }
 
 type oneRun struct {
-	inProject
+	InProject
 	Run string `path:"run" maxLength:"64"`
 }
 
-// ofCommit names a commit of a project; without an id it is the newest.
-type ofCommit struct {
-	inProject
+// OfCommit names a commit of a project; without an id it is the newest.
+type OfCommit struct {
+	InProject
 	Commit string `query:"commit" maxLength:"100" doc:"commit:sha256:…; empty: the newest"`
 }
 
-// ofArtifact names an artifact of a commit.
-type ofArtifact struct {
-	ofCommit
+// OfArtifact names an artifact of a commit.
+type OfArtifact struct {
+	OfCommit
 	Artifact string `query:"artifact" required:"true" maxLength:"500" doc:"A purl, a name, or sha256: with at least 8 hex digits"`
 }
 
@@ -61,7 +61,7 @@ func (a surface) buildAPI(mux *http.ServeMux) {
 	s := a.Server
 	does(a, huma.Operation{OperationID: "list-runs", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/runs", Tags: []string{tagBuilds}, Summary: "A project's builds on this server"},
 		func(ctx context.Context, in *struct {
-			inProject
+			InProject
 			Limit int `query:"limit" minimum:"1" maximum:"1000" default:"50"`
 		}) (*body[runsBody], error) {
 			p, err := s.hosted()
@@ -77,7 +77,7 @@ func (a surface) buildAPI(mux *http.ServeMux) {
 		})
 	does(a, huma.Operation{OperationID: "create-run", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/runs", Tags: []string{tagBuilds}, DefaultStatus: http.StatusAccepted,
 		Summary: "Queue a build of a branch's newest commit", Description: "A run of the same commit that has not ended is given in its place."}, func(ctx context.Context, in *struct {
-		inProject
+		InProject
 		Body struct {
 			Branch string `json:"branch,omitempty" maxLength:"64" doc:"Empty: main"`
 			Retry  bool   `json:"retry,omitempty" doc:"Try again what failed before"`
@@ -117,7 +117,7 @@ func (a surface) buildAPI(mux *http.ServeMux) {
 		Description: "Server-sent events of type run, each the newest state since the server's start; comments in between keep the connection."}, "text/event-stream", "Events without end", nil, s.apiEvents)
 	does(a, huma.Operation{OperationID: "explain-artifact", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/why", Tags: []string{tagBuilds}, Errors: []int{http.StatusConflict},
 		Summary: "Why an artifact is in its class", Description: "The shortest way to what is missing; where a build failed, the lines of its log that matter and what to do next."},
-		func(ctx context.Context, in *ofArtifact) (*body[whyBody], error) {
+		func(ctx context.Context, in *OfArtifact) (*body[whyBody], error) {
 			id, err := s.commit(ctx, in.Org, in.Project, in.Commit)
 			if err != nil {
 				return nil, err
@@ -135,7 +135,7 @@ func (a surface) buildAPI(mux *http.ServeMux) {
 		return answer(s.gate(ctx, *in))
 	})
 	does(a, huma.Operation{OperationID: "find-log", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/log", Tags: []string{tagBuilds}, Errors: []int{http.StatusConflict},
-		Summary: "Find a build whose log is kept", Description: "Of several builds the one that says why the step failed; if none does, the newest."}, func(ctx context.Context, in *ofArtifact) (*body[api.Log], error) {
+		Summary: "Find a build whose log is kept", Description: "Of several builds the one that says why the step failed; if none does, the newest."}, func(ctx context.Context, in *OfArtifact) (*body[api.Log], error) {
 		l, _, err := s.buildLog(ctx, in)
 		return answer(l, err)
 	})
@@ -145,7 +145,7 @@ func (a surface) buildAPI(mux *http.ServeMux) {
 		{Name: "commit", In: "query", Schema: &huma.Schema{Type: "string"}, Description: "commit:sha256:…; empty: the newest"},
 	}, func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
-		in := ofArtifact{ofCommit{inProject{r.PathValue("org"), r.PathValue("project")}, q.Get("commit")}, q.Get("artifact")}
+		in := OfArtifact{OfCommit{InProject{r.PathValue("org"), r.PathValue("project")}, q.Get("commit")}, q.Get("artifact")}
 		_, text, err := s.buildLog(r.Context(), &in)
 		if err != nil {
 			s.failAPI(w, r, err)
@@ -156,7 +156,7 @@ func (a surface) buildAPI(mux *http.ServeMux) {
 	})
 }
 
-func (s *Server) buildLog(ctx context.Context, in *ofArtifact) (api.Log, []byte, error) {
+func (s *Server) buildLog(ctx context.Context, in *OfArtifact) (api.Log, []byte, error) {
 	id, err := s.commit(ctx, in.Org, in.Project, in.Commit)
 	if err != nil {
 		return api.Log{}, nil, err
@@ -201,7 +201,7 @@ func (a surface) evidenceAPI(mux *http.ServeMux) {
 	a.raw(mux, huma.Operation{OperationID: "get-lock", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/lock", Tags: []string{tagEvidence}, Errors: []int{http.StatusConflict},
 		Summary: "hallmark.lock of a commit"}, "application/json", "The lock", commitParam, doc("hallmark.lock", s.backend.Lock))
 	does(a, huma.Operation{OperationID: "export-evidence", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/export", Tags: []string{tagEvidence}, Errors: []int{http.StatusConflict},
-		Summary: "An artifact's evidence as files", Description: "The files that hallmark export evidence writes beside the artifact."}, func(ctx context.Context, in *ofArtifact) (*body[api.Export], error) {
+		Summary: "An artifact's evidence as files", Description: "The files that hallmark export evidence writes beside the artifact."}, func(ctx context.Context, in *OfArtifact) (*body[api.Export], error) {
 		id, err := s.commit(ctx, in.Org, in.Project, in.Commit)
 		if err != nil {
 			return nil, err

@@ -17,7 +17,8 @@ import (
 	"hallmark/internal/store"
 )
 
-type inOrg struct {
+// InOrg names an organization.
+type InOrg struct {
 	Org string `path:"org" maxLength:"64" doc:"The organization"`
 }
 
@@ -25,8 +26,9 @@ type orgsBody struct {
 	Organizations []api.Org `json:"organizations" doc:"By name"`
 }
 
-type memberInput struct {
-	inOrg
+// MemberInput names a member of an organization.
+type MemberInput struct {
+	InOrg
 	User string `path:"user" maxLength:"64" doc:"Login name"`
 }
 
@@ -34,7 +36,8 @@ type roleBody struct {
 	Role string `json:"role" enum:"owner,maintainer,member,auditor"`
 }
 
-type auditQuery struct {
+// AuditQuery is which piece of an audit log is wanted.
+type AuditQuery struct {
 	Before int64 `query:"before" minimum:"0" doc:"Entries before the one of this number; 0: the newest"`
 	Limit  int   `query:"limit" minimum:"1" maximum:"1000" default:"100"`
 }
@@ -77,7 +80,7 @@ func (a surface) orgAPI() {
 			return answer(api.OrgDetail{Org: api.Org{Name: in.Body.Name, Tier: string(s.firstTier()), Created: time.Now().UTC()}, Quota: quotaDocument(access.QuotaOf(s.firstTier())), Members: []api.Member{}}, nil)
 		})
 	does(a, huma.Operation{OperationID: "get-organization", Method: http.MethodGet, Path: "/api/v1/orgs/{org}", Tags: []string{tagOrgs}, Summary: "An organization, its members and its tier's limits"},
-		func(ctx context.Context, in *inOrg) (*body[api.OrgDetail], error) {
+		func(ctx context.Context, in *InOrg) (*body[api.OrgDetail], error) {
 			p, err := s.hosted()
 			if err != nil {
 				return nil, err
@@ -87,7 +90,7 @@ func (a surface) orgAPI() {
 		})
 	does(a, huma.Operation{OperationID: "set-member", Method: http.MethodPut, Path: "/api/v1/orgs/{org}/members/{user}", Tags: []string{tagOrgs}, DefaultStatus: http.StatusNoContent, Summary: "Make a user a member, or change the role"},
 		func(ctx context.Context, in *struct {
-			memberInput
+			MemberInput
 			Body roleBody
 		}) (*none, error) {
 			p, err := s.hosted()
@@ -97,7 +100,7 @@ func (a surface) orgAPI() {
 			return done(p.SetMember(ctx, asks(ctx).Who, in.Org, in.User, access.Role(in.Body.Role)))
 		})
 	does(a, huma.Operation{OperationID: "remove-member", Method: http.MethodDelete, Path: "/api/v1/orgs/{org}/members/{user}", Tags: []string{tagOrgs}, DefaultStatus: http.StatusNoContent,
-		Summary: "End a membership", Description: "Everybody may end his own."}, func(ctx context.Context, in *memberInput) (*none, error) {
+		Summary: "End a membership", Description: "Everybody may end his own."}, func(ctx context.Context, in *MemberInput) (*none, error) {
 		p, err := s.hosted()
 		if err != nil {
 			return nil, err
@@ -106,7 +109,7 @@ func (a surface) orgAPI() {
 	})
 	does(a, huma.Operation{OperationID: "create-invitation", Method: http.MethodPost, Path: "/api/v1/orgs/{org}/invitations", Tags: []string{tagOrgs}, DefaultStatus: http.StatusCreated, Summary: "Make a one-time link to join"},
 		func(ctx context.Context, in *struct {
-			inOrg
+			InOrg
 			Body roleBody
 		}) (*body[api.Secret], error) {
 			p, err := s.hosted()
@@ -118,10 +121,10 @@ func (a surface) orgAPI() {
 		})
 	does(a, huma.Operation{OperationID: "get-audit-log", Method: http.MethodGet, Path: "/api/v1/orgs/{org}/audit", Tags: []string{tagOrgs}, Summary: "Who did what in an organization",
 		Description: "For its owners and auditors."}, func(ctx context.Context, in *struct {
-		inOrg
-		auditQuery
+		InOrg
+		AuditQuery
 	}) (*body[auditBody], error) {
-		return s.auditPage(ctx, in.Org, in.auditQuery)
+		return s.auditPage(ctx, in.Org, in.AuditQuery)
 	})
 }
 
@@ -168,7 +171,7 @@ func auditEntry(e store.Audit) api.AuditEntry {
 
 // auditPage is a piece of an organization's audit log, or, if org is empty, of the
 // platform's.
-func (s *Server) auditPage(ctx context.Context, org string, q auditQuery) (*body[auditBody], error) {
+func (s *Server) auditPage(ctx context.Context, org string, q AuditQuery) (*body[auditBody], error) {
 	p, err := s.hosted()
 	if err != nil {
 		return nil, err
@@ -238,10 +241,10 @@ func (a surface) adminAPI(mux *http.ServeMux) {
 	a.raw(mux, huma.Operation{OperationID: "export-platform-audit-log", Method: http.MethodGet, Path: "/api/v1/audit.ndjson", Tags: []string{tagAdmin}, Summary: "The whole audit log of the platform, one entry a line"},
 		"application/x-ndjson", "AuditEntry documents, newest first", nil, s.auditExport)
 	does(a, huma.Operation{OperationID: "get-platform-audit-log", Method: http.MethodGet, Path: "/api/v1/audit", Tags: []string{tagAdmin}, Summary: "Who did what on the platform"},
-		func(ctx context.Context, in *auditQuery) (*body[auditBody], error) { return s.auditPage(ctx, "", *in) })
+		func(ctx context.Context, in *AuditQuery) (*body[auditBody], error) { return s.auditPage(ctx, "", *in) })
 	does(a, huma.Operation{OperationID: "set-tier", Method: http.MethodPut, Path: "/api/v1/orgs/{org}/tier", Tags: []string{tagAdmin}, DefaultStatus: http.StatusNoContent, Summary: "Move an organization to a tier"},
 		func(ctx context.Context, in *struct {
-			inOrg
+			InOrg
 			Body struct {
 				Tier string `json:"tier" enum:"free,team,enterprise"`
 			}
