@@ -13,13 +13,14 @@ import (
 	"hallmark/internal/fault"
 	"hallmark/internal/jobs"
 	"hallmark/internal/store"
+	"hallmark/internal/store/pgtest"
 	"hallmark/internal/store/storetest"
 )
 
 // yard is a real database with one commit to build.
 type yard struct {
 	t     *testing.T
-	path  string
+	where string // the database
 	blobs *storetest.Blobs
 	rows  *store.Store
 	queue *jobs.Queue
@@ -27,8 +28,8 @@ type yard struct {
 	n     int
 }
 
-func newYard(t *testing.T) *yard {
-	y := &yard{t: t, path: filepath.Join(t.TempDir(), "hallmark.db"), blobs: &storetest.Blobs{}, by: store.By{Actor: "ann", Via: "session", At: time.Now()}}
+func newYard(t *testing.T, where string) *yard {
+	y := &yard{t: t, where: where, blobs: &storetest.Blobs{}, by: store.By{Actor: "ann", Via: "session", At: time.Now()}}
 	y.open()
 	if _, err := y.rows.CreateProject(t.Context(), "acme", "web", time.Now()); err != nil {
 		t.Fatal(err)
@@ -40,10 +41,29 @@ func newYard(t *testing.T) *yard {
 	return y
 }
 
+func file(t *testing.T) string { return filepath.Join(t.TempDir(), "hallmark.db") }
+
+// TestPostgres runs every test on PostgreSQL.
+func TestPostgres(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a PostgreSQL server")
+	}
+	server := pgtest.Start(t)
+	for name, test := range map[string]func(*yard){
+		"RunsInTurn":              onRunsInTurn,
+		"WhatMayPassIsTriedAgain": onWhatMayPassIsTriedAgain,
+		"Cancel":                  onCancel,
+		"Restart":                 onRestart,
+		"Watch":                   onWatch,
+	} {
+		t.Run(name, func(t *testing.T) { test(newYard(t, server.Fresh())) })
+	}
+}
+
 func (y *yard) open() {
 	y.t.Helper()
 	var err error
-	if y.rows, err = store.OpenWriter(y.t.Context(), y.path, y.blobs); err != nil {
+	if y.rows, err = store.OpenWriter(y.t.Context(), y.where, y.blobs); err != nil {
 		y.t.Fatal(err)
 	}
 	y.t.Cleanup(func() { y.rows.Close() })
@@ -52,7 +72,7 @@ func (y *yard) open() {
 func (y *yard) start(build jobs.Build) {
 	y.t.Helper()
 	var err error
-	y.queue, err = jobs.Open(y.t.Context(), jobs.Config{DB: y.rows.DB(), Rows: y.rows, Build: build, Attempts: 3, Again: 50 * time.Millisecond,
+	y.queue, err = jobs.Open(y.t.Context(), jobs.Config{DB: y.rows.DB(), Postgres: y.rows.Postgres(), Rows: y.rows, Build: build, Attempts: 3, Again: 50 * time.Millisecond,
 		Backoff: func(int) time.Duration { return 50 * time.Millisecond }})
 	if err != nil {
 		y.t.Fatal(err)
@@ -103,8 +123,10 @@ func (y *yard) await(id string, want store.RunState) store.Run {
 	}
 }
 
-func TestRunsInTurn(t *testing.T) {
-	y := newYard(t)
+func TestRunsInTurn(t *testing.T) { onRunsInTurn(newYard(t, file(t))) }
+
+func onRunsInTurn(y *yard) {
+	t := y.t
 	var mu sync.Mutex
 	var order []string
 	at := 0
@@ -139,8 +161,10 @@ func TestRunsInTurn(t *testing.T) {
 	}
 }
 
-func TestWhatMayPassIsTriedAgain(t *testing.T) {
-	y := newYard(t)
+func TestWhatMayPassIsTriedAgain(t *testing.T) { onWhatMayPassIsTriedAgain(newYard(t, file(t))) }
+
+func onWhatMayPassIsTriedAgain(y *yard) {
+	t := y.t
 	var mu sync.Mutex
 	tries := map[string]int{}
 	y.start(func(_ context.Context, r store.Run, _ *jobs.Progress) error {
@@ -181,8 +205,10 @@ func TestWhatMayPassIsTriedAgain(t *testing.T) {
 	}
 }
 
-func TestCancel(t *testing.T) {
-	y := newYard(t)
+func TestCancel(t *testing.T) { onCancel(newYard(t, file(t))) }
+
+func onCancel(y *yard) {
+	t := y.t
 	begun := make(chan string, 10)
 	y.start(func(ctx context.Context, r store.Run, _ *jobs.Progress) error {
 		begun <- r.ID
@@ -213,8 +239,10 @@ func TestCancel(t *testing.T) {
 }
 
 // A server that ends, gently or not, loses no run: the next one goes on.
-func TestRestart(t *testing.T) {
-	y := newYard(t)
+func TestRestart(t *testing.T) { onRestart(newYard(t, file(t))) }
+
+func onRestart(y *yard) {
+	t := y.t
 	begun := make(chan string, 10)
 	y.start(func(ctx context.Context, r store.Run, _ *jobs.Progress) error {
 		begun <- r.ID
@@ -266,8 +294,10 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-func TestWatch(t *testing.T) {
-	y := newYard(t)
+func TestWatch(t *testing.T) { onWatch(newYard(t, file(t))) }
+
+func onWatch(y *yard) {
+	t := y.t
 	go_ := make(chan struct{})
 	y.start(func(_ context.Context, _ store.Run, p *jobs.Progress) error {
 		<-go_
