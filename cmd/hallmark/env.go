@@ -19,7 +19,6 @@ import (
 type global struct {
 	Data        string           `help:"Data directory: database, blobs, log and keys." env:"HALLMARK_DATA" default:"" placeholder:"DIR"`
 	Database    string           `help:"PostgreSQL database that has the rows, postgres://USER@HOST/DATABASE; default: a file in the data directory. Give a password in the environment, where others do not see it." env:"HALLMARK_DATABASE" placeholder:"URL"`
-	Database    string           `help:"PostgreSQL database that has the rows, postgres://USER@HOST/DATABASE; default: a file in the data directory. Give a password in the environment, where others do not see it." env:"HALLMARK_DATABASE" placeholder:"URL"`
 	Server      string           `help:"Work on a server instead of a data directory." env:"HALLMARK_SERVER" placeholder:"URL"`
 	JSON        bool             `name:"json" help:"One JSON document on standard output."`
 	Quiet       bool             `help:"No progress on standard error."`
