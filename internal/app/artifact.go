@@ -63,7 +63,7 @@ func (r *Report) byDigest(d digest.Digest) (f Found, served bool, err error) {
 // describe gathers what is known of a file.
 func (a *App) describe(ctx context.Context, r *Report, f Found, served bool) (*server.Artifact, error) {
 	out := &server.Artifact{PURL: f.PURL, File: f.File, Digest: f.Digest, Served: served, Policy: r.Policy, Step: f.Step,
-		KeyID: a.KeyID(), Level: evidence.LevelBuild1}
+		KeyID: a.KeyID(), Verifier: a.VerifierID(), Level: evidence.LevelBuild1}
 	node := f.PURL
 	p := r.Solved.Plan
 	files, err := a.Store.Files(ctx, f.Digest)

@@ -40,6 +40,7 @@ type Artifact struct {
 	Served    bool                   // the file that is served; else one of ours in whose place another is
 	Published bool                   // its publisher's file
 	KeyID     string                 // of whoever signs here
+	Verifier  string                 // verifier.id in the summaries that are signed here
 	Level     string                 // SLSA build level that is true of builds here
 	Step      digest.Digest          // that makes it; empty: none
 	Source    *plan.Source           // nil: there is none
@@ -162,7 +163,7 @@ func (s *Server) artifactPage(w http.ResponseWriter, r *http.Request) {
 	v.Back = "/" + org + "/" + name + "#" + anchor(row)
 	if a.Served && a.Runtime && a.PURL.Type() == "pypi" {
 		if err := s.take(ctx, org, name, row); err != nil {
-			v.Refused = takes{a.Class: err}.refused(a.Class)
+			v.Refused = takes{a.Class: {row.PURL, err}}.refused(row)
 		} else {
 			v.Download = (&url.URL{Path: "/r/" + org + "/" + name + "/pypi/files/" + d.Hex() + "/" + a.File}).String()
 		}
@@ -226,8 +227,7 @@ func (s *Server) commands(a *Artifact, evidence []EvidenceFile) []command {
 	if len(has) == 0 || a.KeyID == "" {
 		return nil
 	}
-	verifier := s.opts.ExternalURL + "/verifier/" + a.KeyID
-	fetch.WriteString("curl -fsSO " + quote(s.opts.ExternalURL+"/trusted_root.json") + "\ncurl -fsSo key.pub " + quote(verifier+"/key.pub"))
+	fetch.WriteString("curl -fsSO " + quote(s.opts.ExternalURL+"/trusted_root.json") + "\ncurl -fsSo key.pub " + quote(s.opts.ExternalURL+"/verifier/"+a.KeyID+"/key.pub"))
 	out := []command{{"Get the evidence, beside the file", fetch.String()},
 		{"The file is the one that the evidence is about", "echo " + quote(a.Digest.Hex()+"  "+a.File) + " | sha256sum --check"}}
 	cosign := func(title, bundle, typ string) {
@@ -238,7 +238,7 @@ func (s *Server) commands(a *Artifact, evidence []EvidenceFile) []command {
 	cosign("How it was built, and by whom (cosign)", "provenance.sigstore.json", "slsaprovenance1")
 	cosign("What came out when it was built again (cosign)", "rebuild.sigstore.json", "urn:hallmark:rebuild:v1")
 	if has["vsa.dsse.json"] {
-		text := "slsa-verifier verify-vsa --subject-digest " + a.Digest.String() + " \\\n  --attestation-path vsa.dsse.json --verifier-id " + quote(verifier) + " \\\n  --resource-uri " + quote(string(a.PURL))
+		text := "slsa-verifier verify-vsa --subject-digest " + a.Digest.String() + " \\\n  --attestation-path vsa.dsse.json --verifier-id " + quote(a.Verifier) + " \\\n  --resource-uri " + quote(string(a.PURL))
 		title := "What the policy said (slsa-verifier): this one is refused, since it is not secure"
 		if a.Class == policy.Secure {
 			title, text = "What the policy said (slsa-verifier)", text+" \\\n  --verified-level HALLMARK_SECURE --verified-level "+a.Level

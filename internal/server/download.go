@@ -15,12 +15,19 @@ import (
 	"hallmark/internal/ecosystem/pypi"
 	"hallmark/internal/fault"
 	"hallmark/internal/policy"
+	"hallmark/internal/purl"
 	"hallmark/internal/status"
 )
 
 // takes says, for one asker and project, which artifacts' bytes are refused: the
 // gate's answer depends on the class, so it is asked once for each.
-type takes map[policy.Class]error
+type takes map[policy.Class]refusal
+
+// refusal is the gate's answer for one artifact of a class.
+type refusal struct {
+	of  purl.PURL
+	err error // nil: it may be taken
+}
 
 // takesOf asks the gate for the classes that a document has.
 func (s *Server) takesOf(ctx context.Context, doc status.Document) takes {
@@ -28,23 +35,23 @@ func (s *Server) takesOf(ctx context.Context, doc status.Document) takes {
 	org, name, _ := strings.Cut(doc.Project, "/")
 	for _, row := range doc.Artifacts {
 		if _, ok := t[row.Class]; !ok && row.Digest != nil {
-			t[row.Class] = s.take(ctx, org, name, row)
+			t[row.Class] = refusal{row.PURL, s.take(ctx, org, name, row)}
 		}
 	}
 	return t
 }
 
-// Refused is why a row's bytes are refused, in a sentence; empty: they are not.
-func (t takes) refused(class policy.Class) string {
-	err := t[class]
+// refused is why a row's bytes are refused, in a sentence; empty: they are not.
+func (t takes) refused(row status.Row) string {
+	r := t[row.Class]
 	switch {
-	case err == nil:
+	case r.err == nil:
 		return ""
-	case fault.KindOf(err) == "":
+	case fault.KindOf(r.err) == "":
 		return "It cannot be taken now."
 	}
-	text, _, _ := strings.Cut(err.Error(), "\n")
-	return text
+	text, _, _ := strings.Cut(r.err.Error(), "\n")
+	return strings.ReplaceAll(text, string(r.of), string(row.PURL))
 }
 
 // bundleView is what a project's page says of the archive of all files.
@@ -61,7 +68,7 @@ func (s *Server) bundle(doc status.Document, t takes) bundleView {
 	v := bundleView{URL: (&url.URL{Path: "/" + doc.Project + "/files.zip"}).String()}
 	said := map[policy.Class]bool{}
 	for _, row := range doc.Artifacts {
-		switch why := t.refused(row.Class); {
+		switch why := t.refused(row); {
 		case row.Digest == nil || row.File == nil:
 			v.Missing++
 		case why == "":
@@ -70,11 +77,11 @@ func (s *Server) bundle(doc status.Document, t takes) bundleView {
 			v.Left++
 			if !said[row.Class] {
 				said[row.Class] = true
-				what := "Community artifacts are not in it."
-				if row.Class == policy.Secure {
-					what = "Secure artifacts are not in it: they come with the tiers team and enterprise. Their evidence is."
+				word := "Secure"
+				if row.Class != policy.Secure {
+					word = "Community"
 				}
-				v.Why = append(v.Why, what)
+				v.Why = append(v.Why, word+" artifacts are left out: "+strings.TrimSuffix(why, ".")+".")
 			}
 		}
 	}

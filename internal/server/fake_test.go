@@ -119,7 +119,7 @@ func (f *fake) Artifact(ctx context.Context, org, name string, d digest.Digest) 
 			continue
 		}
 		a := &Artifact{PURL: row.PURL, File: *row.File, Digest: d, Size: int64(len(f.blobs[d])), Class: row.Class, Reasons: row.Reasons, Policy: p.Policy,
-			Runtime: true, Direct: row.Direct, Served: true, Published: row.Builder == nil, KeyID: testKey, Level: "SLSA_BUILD_LEVEL_1", Failure: row.Failure,
+			Runtime: true, Direct: row.Direct, Served: true, Published: row.Builder == nil, KeyID: testKey, Verifier: "http://localhost:8420/verifier/" + testKey, Level: "SLSA_BUILD_LEVEL_1", Failure: row.Failure,
 			Why: []status.Hop{{Artifact: row.PURL, Class: row.Class, Reasons: row.Reasons}}, Tree: &Branch{PURL: row.PURL, Class: row.Class}}
 		if row.Grade != nil {
 			a.Grade = *row.Grade

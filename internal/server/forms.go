@@ -270,7 +270,7 @@ type projectHead struct {
 	frame
 	Org, Project, Tab                      string
 	Hosted, CanChange, CanBuild, CanManage bool
-	Run                                    *jobs.State // the newest build here; nil: none since the start
+	Run                                    *jobs.State // the newest build here; nil: none
 }
 
 func (s *Server) projectHead(ctx context.Context, org, name, tab string) projectHead {
@@ -282,6 +282,14 @@ func (s *Server) projectHead(ctx context.Context, org, name, tab string) project
 	if s.opts.Watch != nil {
 		if st, ok, _ := s.opts.Watch(org + "/" + name); ok {
 			h.Run = &st
+		}
+		// One that waits for its turn, or ran before the server's start, is known to
+		// the platform alone.
+		if h.Hosted && (h.Run == nil || h.Run.State.Done()) {
+			if runs, err := s.opts.Platform.Runs(ctx, w, org, name, 1); err == nil && len(runs) == 1 && (h.Run == nil || h.Run.Run != runs[0].ID) {
+				r := runs[0]
+				h.Run = &jobs.State{Run: r.ID, Project: org + "/" + name, Commit: "commit:" + r.Commit.String(), Asked: r.Asked, State: r.State, Message: r.Message, Since: r.Created}
+			}
 		}
 	}
 	return h

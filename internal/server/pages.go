@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"embed"
 	"encoding/json"
@@ -34,6 +35,7 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 		"gradeWord": func(g policy.Grade) string { return gradeWords[g] },
 		"day":       func(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 UTC") },
 		"took":      took,
+		"stage":     func(s string) string { return cmp.Or(stageWords[s], s) },
 		"minutes":   func(d time.Duration) string { return fmt.Sprintf("%d minutes", int(d.Minutes())) },
 		"plural": func(n int, one, many string) string {
 			if n == 1 {
@@ -53,6 +55,7 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 
 // Words for people. The codes stay in the JSON.
 var (
+	stageWords  = map[string]string{"solve": "finding out what it needs", "build": "building", "sign": "signing"}
 	statusWords = map[status.Status]string{
 		status.Queued: "Waiting to be built", status.Blocked: "Blocked by another failure", status.Running: "Building now",
 		status.Succeeded: "Built from source", status.Failed: "Build failed", status.Skipped: "No source to build",
@@ -391,7 +394,7 @@ func (s *Server) projectView(ctx context.Context, p *Project, f filter) projectV
 			v.Work++
 		}
 		rv := s.rowView(ctx, p, row, anchors, t, builders)
-		if v.Example == nil && secure(row) && rv.Download != "" {
+		if v.Example == nil && secure(row) && rv.File != nil {
 			v.Example = &rv
 		}
 		if f.match(row) {
@@ -441,7 +444,7 @@ func (s *Server) rowView(ctx context.Context, p *Project, row status.Row, anchor
 			rv.Evidence = "/evidence/" + row.Digest.Hex()
 		}
 		rv.Page = "/" + p.Document.Project + "/artifact/" + row.Digest.Hex()
-		if rv.Refused = t.refused(row.Class); row.File != nil && row.PURL.Type() == "pypi" && rv.Refused == "" {
+		if rv.Refused = t.refused(row); row.File != nil && row.PURL.Type() == "pypi" && rv.Refused == "" {
 			rv.Download = (&url.URL{Path: "/r/" + p.Document.Project + "/pypi/files/" + row.Digest.Hex() + "/" + *row.File}).String()
 		}
 	}
