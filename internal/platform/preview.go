@@ -46,6 +46,7 @@ type preview struct {
 	// guarded by previews.mu
 	waiters int
 	asked   time.Time // when somebody last asked
+	looked  time.Time // when a page last did
 	ended   time.Time
 }
 
@@ -207,7 +208,7 @@ func (s *Service) LookPreview(ctx context.Context, w Who, org, name, key string,
 		v.mu.Unlock()
 		return Preview{}, fault.Advise(fault.NotFound, "Propose the change again.", "this effect is not known any more")
 	}
-	p.asked = time.Now()
+	p.asked, p.looked = time.Now(), time.Now()
 	v.mu.Unlock()
 	t := time.NewTimer(patience)
 	defer t.Stop()
@@ -218,7 +219,7 @@ func (s *Service) LookPreview(ctx context.Context, w Who, org, name, key string,
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	p.asked = time.Now()
+	p.asked, p.looked = time.Now(), time.Now()
 	return p.Preview, nil
 }
 
@@ -231,8 +232,8 @@ func (s *Service) wait(ctx context.Context, p *preview) (Preview, error) {
 	defer func() {
 		v.mu.Lock()
 		defer v.mu.Unlock()
-		// Whoever waited went away: nobody else is served by going on.
-		if p.waiters--; p.waiters == 0 && ctx.Err() != nil {
+		// Whoever waited went away: nobody is served by going on, unless a page looks.
+		if p.waiters--; p.waiters == 0 && ctx.Err() != nil && time.Since(p.looked) > previewLease {
 			p.asked = time.Time{}
 		}
 	}()

@@ -331,3 +331,78 @@ func TestFixAll(t *testing.T) {
 		t.Errorf("a stranger: %v", err)
 	}
 }
+
+// Every function of this file for everybody, as TestWhoMayDoWhat has it for the
+// others: who may is written out; whoever may not read the project gets what he
+// would get for one that is not there.
+func TestWhoMayRemedy(t *testing.T) {
+	ctx := t.Context()
+	const readers, changers = "owner maintainer member auditor", "owner maintainer member"
+	for _, c := range []struct {
+		what, who string
+		do        func(w *town, p platform.Who, org, name string) error
+	}{
+		{"faults", readers, func(w *town, p platform.Who, org, name string) error {
+			_, _, err := w.Faults(ctx, p, org, name, "")
+			return err
+		}},
+		{"gate", readers, func(w *town, p platform.Who, org, name string) error {
+			_, err := w.Gate(ctx, p, org, name, "", platform.GateDemand{})
+			return err
+		}},
+		{"report", readers, func(w *town, p platform.Who, org, name string) error {
+			_, err := w.Report(ctx, p, org, name, "")
+			return err
+		}},
+		{"csv and sarif", readers, func(w *town, p platform.Who, org, name string) error {
+			_, _, err := w.Exported(ctx, p, org, name, "")
+			return err
+		}},
+		{"bill of materials", readers, func(w *town, p platform.Who, org, name string) error {
+			_, err := w.SBOM(ctx, p, org, name, "", sbom.SPDX)
+			return err
+		}},
+		{"badge", readers, func(w *town, p platform.Who, org, name string) error {
+			_, err := w.Badge(ctx, p, org, name, "")
+			return err
+		}},
+		{"badge's token", "owner maintainer", func(w *town, p platform.Who, org, name string) error {
+			_, err := w.BadgeToken(ctx, p, org, name)
+			return err
+		}},
+		{"preview", changers, func(w *town, p platform.Who, org, name string) error {
+			_, err := w.Preview(ctx, p, org, name, "", platform.Change{Add: []string{"six"}})
+			return err
+		}},
+		{"start of a preview", changers, func(w *town, p platform.Who, org, name string) error {
+			_, err := w.StartPreview(ctx, p, org, name, "", platform.Change{Add: []string{"six"}})
+			return err
+		}},
+		{"fix all", changers, func(w *town, p platform.Who, org, name string) error {
+			_, err := w.FixAll(ctx, p, org, name, "")
+			return err
+		}},
+	} {
+		w := newTown(t)
+		w.with(&outlook{standing: standing("failed " + six), after: standing("secure " + six),
+			faults: []remedy.Fault{{PURL: six, Ways: []remedy.Way{{Kind: remedy.WayVersion, Proven: true, Add: []string{"six==1.16"}}}}}})
+		for name, who := range w.users {
+			may := strings.Contains(" "+c.who+" ", " "+name+" ")
+			err := c.do(w, who, "team", "web")
+			missing := c.do(w, who, "team", "none")
+			if may != (err == nil) {
+				t.Errorf("%s for %s: %v", c.what, name, err)
+			}
+			if !fault.Is(missing, fault.NotFound) {
+				t.Errorf("%s for %s of what is not there: %v", c.what, name, missing)
+			}
+			if strings.Contains(" "+readers+" ", " "+name+" ") {
+				if err != nil && !fault.Is(err, fault.Denied) {
+					t.Errorf("%s for %s, a reader: %v", c.what, name, err)
+				}
+			} else if err == nil || missing == nil || err.Error() != strings.ReplaceAll(missing.Error(), "team/none", "team/web") {
+				t.Errorf("%s for %s: %v; of what is not there: %v", c.what, name, err, missing)
+			}
+		}
+	}
+}
