@@ -85,7 +85,12 @@ func OpenFsck(ctx context.Context, cfg Config, repair bool) (*App, []Damage, err
 	}
 	if _, err := os.Lstat(a.path(databaseFile)); err != nil && cfg.Database == "" {
 		out = append(out, Damage{Where: "database", Message: oneSentence(fmt.Errorf("there is none: %w", err)), Advice: "Put hallmark.db back from a backup."})
-	} else if err = a.openRows(ctx, openStore); err != nil {
+	} else if err = a.openRows(ctx, openStore); cfg.Database != "" && (fault.Is(err, fault.Unavailable) || fault.Is(err, fault.Conflict) || fault.Is(err, fault.Usage)) {
+		// Nothing is known to be damaged: the server is not there, or does not let us in.
+		a.Store = nil
+		a.Close()
+		return nil, nil, err
+	} else if err != nil {
 		a.Store = nil
 		out = append(out, damage("database", err))
 	}

@@ -32,7 +32,11 @@ func open(dir string) (*blob.Store, *store.Store, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := store.OpenWriter(context.Background(), filepath.Join(dir, "hallmark.db"), b)
+	where := os.Getenv("HALLMARK_TEST_DATABASE") // of TestPostgres
+	if where == "" {
+		where = filepath.Join(dir, "hallmark.db")
+	}
+	s, err := store.OpenWriter(context.Background(), where, b)
 	return b, s, err
 }
 
@@ -77,15 +81,19 @@ func TestKilledWriter(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
 	}
+	killWriters(t, 6)
+}
+
+func killWriters(t *testing.T, times int) {
 	dir := t.TempDir()
 	total := 0
-	for i := range 6 {
+	for i := range times {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), "HALLMARK_TEST_WRITER="+dir)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(150+67*i) * time.Millisecond)
+		time.Sleep(time.Duration(150+67*i*6/times) * time.Millisecond)
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatalf("it ended by itself: %v", err)
 		}

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,6 +42,7 @@ func TestPostgres(t *testing.T) {
 		"what cannot be opened": postgresRefused,
 		"a server that ends":    postgresEnds,
 		"a transaction's fault": postgresLockWaits,
+		"killed writers":        postgresKilled,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, server) })
 	}
@@ -335,24 +338,77 @@ func postgresRefused(t *testing.T, server *pgtest.Server) {
 }
 
 // postgresEnds: a server that ends under our feet is Unavailable, and when it is
-// there again, so are we.
+// there again, so are we, with all that was committed.
 func postgresEnds(t *testing.T, server *pgtest.Server) {
 	where, blobs := server.Fresh(), &storetest.Blobs{}
 	s := openAt(t, where, blobs)
+	by := store.By{Actor: "root", Via: "system", At: time.Now()}
+	back := func(what string, noted int) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			log, err := s.AuditLog(t.Context(), "", 0, 100_000)
+			if err == nil {
+				if len(log) < noted {
+					t.Errorf("%s: %d of %d entries are there", what, len(log), noted)
+				}
+				break
+			}
+			if !fault.Is(err, fault.Unavailable) || time.Now().After(end) {
+				t.Fatalf("%s: %v (kind %q)", what, err, fault.KindOf(err))
+			}
+		}
+		if found, err := s.Check(t.Context()); err != nil || len(found) > 0 {
+			t.Errorf("%s: check: %+v, %v", what, found, err)
+		}
+	}
 	// As a restart does: every connection is cut.
 	err := server.Exec(t, server.URL("postgres", ""), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hallmark'")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(10 * time.Second); ; {
-		_, err = s.Projects(t.Context())
-		if err == nil {
-			break
-		}
-		if !fault.Is(err, fault.Unavailable) || time.Now().After(end) {
-			t.Fatalf("after the connections were cut: %v (kind %q)", err, fault.KindOf(err))
-		}
+	back("the connections were cut", 0)
+	// As a crash does: a process of the server is killed while others write, and the
+	// server recovers.
+	var wg sync.WaitGroup
+	var noted atomic.Int64
+	stop := make(chan struct{})
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				err := s.Note(t.Context(), by, "test", "", "", "", "")
+				if err == nil {
+					noted.Add(1)
+				} else if !fault.Is(err, fault.Unavailable) {
+					t.Errorf("while the server crashes: %v (kind %q)", err, fault.KindOf(err))
+				}
+			}
+		})
 	}
+	var pid int
+	for noted.Load() < 10 && !t.Failed() {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := s.DB().QueryRow("SELECT pg_backend_pid()").Scan(&pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond)
+	close(stop)
+	wg.Wait()
+	back("the server crashed", int(noted.Load()))
+}
+
+// postgresKilled: TestKilledWriter, on PostgreSQL.
+func postgresKilled(t *testing.T, server *pgtest.Server) {
+	t.Setenv("HALLMARK_TEST_DATABASE", server.Fresh())
+	killWriters(t, 3)
 }
 
 // postgresLockWaits: a writer that waits too long for another says so.

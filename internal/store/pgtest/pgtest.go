@@ -93,7 +93,7 @@ func command(dir string, attr *syscall.SysProcAttr, name string, args ...string)
 func (s *Server) run(t testing.TB, attr *syscall.SysProcAttr, data string) {
 	t.Helper()
 	cmd := command(s.dir, attr, "postgres", "-D", data, "-k", s.dir, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off",
-		"-c", "shared_buffers=32MB", "-c", "max_connections=60", "-c", "autovacuum=off", "-c", "wal_level=minimal", "-c", "max_wal_senders=0")
+		"-c", "shared_buffers=32MB", "-c", "max_connections=60", "-c", "autovacuum=off")
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	started, ended := make(chan error), make(chan struct{})
