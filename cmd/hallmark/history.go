@@ -70,21 +70,25 @@ func (c *revertCmd) Run(e *env) error {
 		return err
 	}
 	if e.remote() {
-		return e.revertOnServer(to)
+		return e.revertOnServer(to, commits[0])
 	}
 	return e.change(func(a *app.App) (digest.Digest, project.Commit, error) {
 		return a.Revert(e.ctx, e.global.Dir, to.Config())
 	})
 }
 
-func (e *env) revertOnServer(to api.Commit) error {
+// revertOnServer makes the server's newest commit ask for what to does, and takes
+// it over here. Of the newest itself it only takes over what it says.
+func (e *env) revertOnServer(to, head api.Commit) error {
 	s, cfg, err := e.onServer()
 	if err != nil {
 		return err
 	}
-	c, err := s.Revert(e.ctx, cfg.Project, to.ID)
-	if err != nil {
-		return err
+	c := head
+	if to.ID != head.ID {
+		if c, err = s.Revert(e.ctx, cfg.Project, to.ID); err != nil {
+			return err
+		}
 	}
 	next, err := configOf(cfg.Project, c)
 	if err != nil {

@@ -204,31 +204,63 @@ func sameConfig(a, b project.Config) bool {
 // maxHistory is how many commits are looked through.
 const maxHistory = 200
 
-// current gives the project's newest commit on the server and what is wanted of
-// it: the configuration here, unless that is an earlier commit's, which somebody
-// has gone on from.
-func (e *env) current(s *client.Client, cfg project.Config) (api.Commit, project.Config, error) {
+// current gives the project's newest commit on the server, on top of which the
+// configuration here is to be committed. A configuration that is an earlier
+// commit's may be somebody's wish to go back or only old: unless hallmark.lock
+// shows that this folder has seen a later one, it is fault.Conflict.
+func (e *env) current(s *client.Client, cfg project.Config) (api.Commit, error) {
 	if es, err := os.ReadDir(filepath.Join(e.global.Dir, "recipes", "pypi")); err == nil && len(es) > 0 {
-		return api.Commit{}, cfg, notOnServer("a project with overrides of its own (recipes/pypi)", "Build it with a data directory: leave out --server.")
+		return api.Commit{}, notOnServer("a project with overrides of its own (recipes/pypi)", "Build it with a data directory: leave out --server.")
 	}
 	commits, err := s.Commits(e.ctx, cfg.Project, maxHistory)
 	if err != nil {
-		return api.Commit{}, cfg, err
+		return api.Commit{}, err
 	}
 	if len(commits) == 0 {
-		return api.Commit{}, cfg, fault.New(fault.Hostile, "the server gives no commit of %s", cfg.Project)
+		return api.Commit{}, fault.New(fault.Hostile, "the server gives no commit of %s", cfg.Project)
 	}
 	head, err := configOf(cfg.Project, commits[0])
 	if err != nil || sameConfig(cfg, head) {
-		return commits[0], cfg, err
+		return commits[0], err
 	}
+	seen := e.lockedCommit()
 	for _, c := range commits[1:] {
+		if newer(commits, seen, c.ID) {
+			break // gone back to on purpose, as all that follow
+		}
 		if old, err := configOf(cfg.Project, c); err == nil && sameConfig(cfg, old) {
-			fmt.Fprintf(e.err, "%s was that of an earlier commit; it follows the server's newest, of %s: %s\n", project.ConfigFile, client.Clean(commits[0].Author, 64), client.Clean(commits[0].Message, 200))
-			return commits[0], head, nil
+			return api.Commit{}, fault.Advise(fault.Conflict, fmt.Sprintf("Take the newest: hallmark revert %s. Or go back: hallmark revert %s", short(commits[0].ID), short(c.ID)),
+				"%s says what the commit %s of %s said; the newest is %s of %s: %s", project.ConfigFile, short(c.ID), client.Clean(c.Author, 64),
+				short(commits[0].ID), client.Clean(commits[0].Author, 64), client.Clean(commits[0].Message, 200))
 		}
 	}
-	return commits[0], cfg, nil
+	return commits[0], nil
+}
+
+// newer tells whether a stands before b in a list, newest first.
+func newer(commits []api.Commit, a, b string) bool {
+	at := func(id string) int { return slices.IndexFunc(commits, func(c api.Commit) bool { return c.ID == id }) }
+	return at(a) >= 0 && at(a) < at(b)
+}
+
+// short is a commit's id with as many digits as a person types.
+func short(id string) string {
+	hex := strings.TrimPrefix(id, "commit:sha256:")
+	return "commit:sha256:" + client.Clean(hex[:min(12, len(hex))], 12)
+}
+
+// lockedCommit is the commit that hallmark.lock here is of; empty if there is none.
+func (e *env) lockedCommit() string {
+	f, err := os.Open(filepath.Join(e.global.Dir, project.LockFile))
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	var l struct{ Commit string }
+	if json.NewDecoder(io.LimitReader(f, 64<<20)).Decode(&l) != nil {
+		return ""
+	}
+	return l.Commit
 }
 
 // commitTo makes the commit that asks for what want says, if the newest does not,
@@ -286,10 +318,11 @@ func (e *env) changeOnServer(message string, change func(*project.Config) error)
 	if err != nil {
 		return err
 	}
-	head, want, err := e.current(s, cfg)
+	head, err := e.current(s, cfg)
 	if err != nil {
 		return err
 	}
+	want := cfg
 	if err := change(&want); err != nil {
 		return err
 	}
@@ -353,11 +386,11 @@ func (c *buildsCmd) onServer(e *env) error {
 	if err != nil {
 		return err
 	}
-	head, want, err := e.current(s, cfg)
+	head, err := e.current(s, cfg)
 	if err != nil {
 		return err
 	}
-	if _, err = e.commitTo(s, head, want, "change "+project.ConfigFile); err != nil {
+	if _, err = e.commitTo(s, head, cfg, "change "+project.ConfigFile); err != nil {
 		return err
 	}
 	run, err := s.Build(e.ctx, cfg.Project, c.Retry)

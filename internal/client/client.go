@@ -192,7 +192,13 @@ func (c *Client) send(req *http.Request) (*http.Response, error) {
 func (c *Client) problem(res *http.Response) error {
 	b, _ := io.ReadAll(io.LimitReader(res.Body, maxProblem)) // what came of it is enough
 	p, ok := parseProblem(b)
-	if !ok {
+	switch plain := strings.HasPrefix(res.Header.Get("Content-Type"), "text/plain"); {
+	case ok:
+	case plain && res.StatusCode >= 400 && res.StatusCode < 500 && len(bytes.TrimSpace(b)) > 0:
+		// Registry and evidence say it in words.
+		detail, advice, _ := strings.Cut(strings.TrimSpace(string(b)), "\n  ")
+		p.Detail, p.Advice = Clean(detail, 2000), Clean(advice, 1000)
+	default:
 		p.Detail = fmt.Sprintf("%s answers %d %s", c.base, res.StatusCode, http.StatusText(res.StatusCode))
 		if res.StatusCode >= 300 && res.StatusCode < 400 {
 			p.Advice = "Redirects are not followed: use the address that the server calls its own."

@@ -130,6 +130,8 @@ func TestProblems(t *testing.T) {
 		{401, "application/problem+json", `{"type":"urn:hallmark:problem:denied","detail":"the token is none of ours"}`, fault.Denied, "hallmark login --server", ""},
 		{422, "application/problem+json", `{"type":"urn:hallmark:problem:usage","detail":"validation failed","errors":[{"location":"body.name","message":"too long"}]}`, fault.Usage, "body.name: too long", ""},
 		{400, "application/problem+json", `{"type":"urn:hallmark:problem:usage","detail":"a\u001b[31mb\u202ec\nd"}`, fault.Usage, "a·[31mb·c d", "\x1b"},
+		{403, "text/plain; charset=utf-8", "the tier has none\n  Ask for another.\n", fault.Denied, "the tier has none\n  Ask for another.", ""},
+		{404, "text/html", "<p>gone", fault.NotFound, "404", "gone"},
 		{500, "text/plain", "boom", fault.Unavailable, "500", "boom"},
 		{500, "application/problem+json", `{"type":"urn:hallmark:problem:corrupt","detail":"x"}`, fault.Unavailable, "x", ""},
 		{302, "text/html", "", fault.Usage, "Redirects are not followed", ""},

@@ -179,11 +179,22 @@ func (c *Client) there(ctx context.Context, name string) error {
 
 // VerifyArtifact checks what is signed about an artifact, without its bytes.
 func (c *Client) VerifyArtifact(ctx context.Context, name, artifact string) (*Verification, error) {
+	v := &Verification{OK: true}
 	e, err := c.Export(ctx, name, artifact)
+	if fault.Is(err, fault.NotFound) {
+		// No such artifact, or one without a file.
+		hops, err := c.Why(ctx, name, artifact)
+		if err != nil {
+			return nil, err
+		}
+		if len(hops) > 0 {
+			v.add(hops[0].Artifact, "file", errors.New("there is none"))
+			return v, nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	v := &Verification{OK: true}
 	c.verify(e, v)
 	return v, nil
 }
