@@ -90,6 +90,17 @@ func (c *exportSBOM) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	if e.remote() {
+		s, cfg, err := e.onServer()
+		if err != nil {
+			return err
+		}
+		b, err := s.SBOM(e.ctx, cfg.Project, f)
+		if err != nil {
+			return err
+		}
+		return c.write(e, b)
+	}
 	a, r, err := e.report(false)
 	if err != nil {
 		return err
@@ -109,6 +120,17 @@ type exportReport struct {
 
 // Run writes the report for an auditor as JSON.
 func (c *exportReport) Run(e *env) error {
+	if e.remote() {
+		s, cfg, err := e.onServer()
+		if err != nil {
+			return err
+		}
+		b, err := s.AuditReport(e.ctx, cfg.Project)
+		if err != nil {
+			return err
+		}
+		return c.write(e, b)
+	}
 	a, r, err := e.report(false)
 	if err != nil {
 		return err

@@ -486,7 +486,15 @@ func (c *statusCmd) onServer(e *env) error {
 	if err != nil {
 		return err
 	}
-	if err := c.show(e, d, nil); err != nil {
+	if c.Format == "csv" || c.Format == "sarif" { // with the server's waivers
+		b, err := s.StatusFile(e.ctx, cfg.Project, c.Format)
+		if err == nil {
+			_, err = e.out.Write(b)
+		}
+		if err != nil {
+			return err
+		}
+	} else if err := c.show(e, d, nil); err != nil {
 		return err
 	}
 	if c.MinSecure == nil && !c.NoNewUnknown {
