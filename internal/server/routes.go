@@ -5,6 +5,7 @@ import (
 	"context"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -17,6 +18,7 @@ import (
 	"hallmark/internal/access"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
+	"hallmark/internal/store"
 )
 
 //go:embed static
@@ -218,6 +220,10 @@ func codeOf(err error) int {
 // written for people, the rest is for the log.
 func (s *Server) say(r *http.Request, err error) (int, string) {
 	code := codeOf(err)
+	if errors.Is(err, store.ErrAway) {
+		s.opts.Log.Error("a request failed", "path", r.URL.Path, "error", err)
+		return code, "The database cannot be reached at the moment, which was written to the server's log.\n  Try again in a while; nothing that was committed is lost."
+	}
 	if code == http.StatusInternalServerError {
 		if r.Context().Err() == nil {
 			s.opts.Log.Error("a request failed", "path", r.URL.Path, "error", err)

@@ -24,6 +24,7 @@ import (
 	"hallmark/internal/fault"
 	"hallmark/internal/policy"
 	"hallmark/internal/status"
+	"hallmark/internal/store"
 )
 
 // ask sends one request and gives the answer with its body. Headers are
@@ -395,17 +396,22 @@ func TestManyReasonsAreFolded(t *testing.T) {
 
 func TestErrorsOfTheHouseStayInIt(t *testing.T) {
 	f := sample(t)
-	f.fail = errors.New("secret path /var/lib/hallmark")
-	var log bytes.Buffer
-	ts := serveLog(t, f, &log)
-	for _, path := range []string{"/", "/acme/web", "/api/v1/projects", "/api/v1/projects/acme/web/status", "/r/acme/web/pypi/simple/flask/", "/healthz"} {
-		res, body := ask(t, ts, "GET", path)
-		if res.StatusCode < 500 || strings.Contains(body, "secret") {
-			t.Errorf("%s: %d %s", path, res.StatusCode, body)
+	for _, fail := range []error{
+		errors.New("secret path /var/lib/hallmark"),
+		fault.Advise(fault.Unavailable, "See that the secret server runs.", "%w: dial secret.example", store.ErrAway),
+	} {
+		f.fail = fail
+		var log bytes.Buffer
+		ts := serveLog(t, f, &log)
+		for _, path := range []string{"/", "/acme/web", "/api/v1/projects", "/api/v1/projects/acme/web/status", "/r/acme/web/pypi/simple/flask/", "/healthz"} {
+			res, body := ask(t, ts, "GET", path)
+			if res.StatusCode < 500 || strings.Contains(body, "secret") {
+				t.Errorf("%s: %d %s", path, res.StatusCode, body)
+			}
 		}
-	}
-	if !strings.Contains(log.String(), "secret") {
-		t.Error("the log does not say it")
+		if !strings.Contains(log.String(), "secret") {
+			t.Error("the log does not say it")
+		}
 	}
 }
 

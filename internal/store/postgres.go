@@ -220,6 +220,10 @@ func remote(cfg *pgx.ConnConfig) bool {
 	return false
 }
 
+// ErrAway is in every error of a database that cannot be reached or does not let us
+// in. Where it is and what it said is for its operator, not for whoever asks a server.
+var ErrAway = errors.New("the database cannot be reached")
+
 // postgresKind gives an error of PostgreSQL's, or of the way to it, the kind that
 // callers branch on (PostgreSQL's manual, appendix "Error Codes").
 func postgresKind(err error) error {
@@ -232,9 +236,9 @@ func postgresKind(err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.As(err, &way):
-		return fault.Advise(fault.Unavailable, "See that PostgreSQL runs and can be reached from here, and that --database names it; beyond this machine it must show a certificate for its name, unless the URL says sslmode=….", "%w", err)
+		return fault.Advise(fault.Unavailable, "See that PostgreSQL runs and can be reached from here, and that --database names it; beyond this machine it must show a certificate for its name, unless the URL says sslmode=….", "%w: %w", ErrAway, err)
 	case errors.As(err, &network), errors.Is(err, driver.ErrBadConn), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, pgconn.ErrConnClosed):
-		return fault.Advise(fault.Unavailable, "See that PostgreSQL runs; what was committed is kept.", "the connection to the database was lost: %w", err)
+		return fault.Advise(fault.Unavailable, "See that PostgreSQL runs; what was committed is kept.", "%w: the connection was lost: %w", ErrAway, err)
 	}
 	return err
 }
@@ -260,9 +264,9 @@ func saidKind(err error, code string) error {
 	case "23": // integrity constraint violation
 		return fault.New(fault.Conflict, "%w", err)
 	case "28": // invalid authorization
-		return fault.Advise(fault.Conflict, "See that role and password of --database are right, and that the server's pg_hba.conf lets the role in.", "%w", err)
+		return fault.Advise(fault.Conflict, "See that role and password of --database are right, and that the server's pg_hba.conf lets the role in.", "%w: %w", ErrAway, err)
 	case "08", "53", "57": // connection, resources, operator's intervention
-		return fault.Advise(fault.Unavailable, "See that PostgreSQL runs and takes connections; then try again.", "%w", err)
+		return fault.Advise(fault.Unavailable, "See that PostgreSQL runs and takes connections; then try again.", "%w: %w", ErrAway, err)
 	}
 	return err
 }

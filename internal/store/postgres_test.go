@@ -353,7 +353,7 @@ func postgresEnds(t *testing.T, server *pgtest.Server) {
 				}
 				break
 			}
-			if !fault.Is(err, fault.Unavailable) || time.Now().After(end) {
+			if !fault.Is(err, fault.Unavailable) || !errors.Is(err, store.ErrAway) || time.Now().After(end) {
 				t.Fatalf("%s: %v (kind %q)", what, err, fault.KindOf(err))
 			}
 		}
