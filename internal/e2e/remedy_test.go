@@ -111,7 +111,7 @@ func TestRemedy(t *testing.T) {
 		}
 	}
 	at, body = ann.effect("/acme/web/remedies", "/acme/web/-/fix-all", nil)
-	if text := textOf(body); !strings.Contains(text, "1 changes its version") || !strings.Contains(text, "50 % now, 100 % at once") {
+	if text := textOf(body); !strings.Contains(text, "1 package changes its version") || !strings.Contains(text, "50 % now, 100 % at once") {
 		t.Errorf("fix all: %s", text)
 	}
 

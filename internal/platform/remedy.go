@@ -159,7 +159,7 @@ func refusal(org, name, doing string, open []purl.PURL) error {
 	if len(open) == 1 {
 		are = "package is"
 	}
-	return fault.Advise(fault.Denied, fmt.Sprintf("The ways out, each with its effect: /%s/%s/remedies (another version, building it, or a waiver with owner, reason and last day).", org, name),
+	return fault.Advise(fault.Denied, fmt.Sprintf("The ways out, each with its effect: /%s/%s/remedies (another version, building it, or a waiver with owner, reason and end).", org, name),
 		"%s is refused, since %s/%s requires 100 %% secure and %d %s not: %s", doing, org, name, len(open), are, remedy.Names(open))
 }
 

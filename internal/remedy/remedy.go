@@ -271,8 +271,8 @@ func (e Effect) Sentence() string {
 		return fmt.Sprintf("%d %%", *p)
 	}
 	var said []string
-	for _, w := range []struct{ what, one, many string }{{"added", "package comes", "packages come"}, {"removed", "goes", "go"},
-		{"version", "changes its version", "change their versions"}, {"class", "changes its class", "change their classes"}, {"file", "is another file", "are other files"}} {
+	for _, w := range []struct{ what, one, many string }{{"added", "package comes", "packages come"}, {"removed", "package goes", "packages go"},
+		{"version", "package changes its version", "packages change their versions"}, {"class", "package changes its class", "packages change their classes"}, {"file", "package gets another file", "packages get other files"}} {
 		switch c := n[w.what]; {
 		case c == 1:
 			said = append(said, "1 "+w.one)

@@ -182,7 +182,7 @@ func ways(f Fault, row status.Row, k Known) []Way {
 		out = append(out, Way{Kind: WayPatch, Text: "Write an override: what its build needs and no rule can know, as data with a reason (docs/overrides.md)",
 			Effect: "A new commit, made with hallmark builds in the project's folder."})
 	}
-	return append(out, Way{Kind: WayWaiver, Waive: f.PURL, Text: "Grant a waiver with an owner, a reason and a last day",
+	return append(out, Way{Kind: WayWaiver, Waive: f.PURL, Text: "Grant a waiver with an owner, a reason and an end",
 		Effect: "It answers gates. Class and percentage stay as they are."})
 }
 

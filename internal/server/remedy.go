@@ -268,6 +268,13 @@ type reportRow struct {
 	PURL, Version, Digest, Grade, Why, Reproduced string
 }
 
+func operators(n int) string {
+	if n == 1 {
+		return "one operator"
+	}
+	return fmt.Sprintf("%d operators", n)
+}
+
 func (s *Server) reportPage(w http.ResponseWriter, r *http.Request) {
 	ctx, org, name := r.Context(), r.PathValue("org"), r.PathValue("project")
 	rep, err := s.opts.Platform.Report(ctx, asks(ctx).Who, org, name, "")
@@ -285,7 +292,7 @@ func (s *Server) reportPage(w http.ResponseWriter, r *http.Request) {
 			x.Grade = string(*row.Grade)
 		}
 		if row.Reproduced != nil {
-			x.Reproduced = fmt.Sprintf("%d of %d identical, %d operator(s)", row.Reproduced.Identical, row.Reproduced.Builds, row.Reproduced.Operators)
+			x.Reproduced = fmt.Sprintf("%d of %d identical, by %s", row.Reproduced.Identical, row.Reproduced.Builds, operators(row.Reproduced.Operators))
 		}
 		if len(row.Reasons) > 0 {
 			x.Why = row.Reasons[0].Message
