@@ -31,6 +31,7 @@ func TestPostgres(t *testing.T) {
 	server := pgtest.Start(t)
 	t.Run("contract", func(t *testing.T) { storetest.Contract(t, postgresBackend(server)) })
 	t.Run("platform", func(t *testing.T) { storetest.Platform(t, postgresBackend(server)) })
+	t.Run("queries", func(t *testing.T) { storetest.Queries(t, postgresBackend(server)) })
 	for name, test := range map[string]func(*testing.T, *pgtest.Server){
 		"readers":               postgresReaders,
 		"every cell":            postgresCells,

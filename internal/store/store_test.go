@@ -46,6 +46,8 @@ func sqliteBackend() storetest.Backend {
 
 func TestSQLitePlatform(t *testing.T) { storetest.Platform(t, sqliteBackend()) }
 
+func TestSQLiteQueries(t *testing.T) { storetest.Queries(t, sqliteBackend()) }
+
 func TestReaderBesideWriter(t *testing.T) {
 	ctx := context.Background()
 	path := filepath.Join(t.TempDir(), "hallmark.db")
