@@ -29,7 +29,7 @@ type checker struct {
 	fresh bool
 	seed  []record.Input
 	known evidence.Listed // the seed, as provenances list it
-	base  []byte // what every remembered verification rests on
+	base  []byte          // what every remembered verification rests on
 
 	mu   sync.Mutex
 	once map[onceKey]*outcome
