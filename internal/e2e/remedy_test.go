@@ -110,7 +110,7 @@ func TestRemedy(t *testing.T) {
 			t.Errorf("the ways out lack %q: %s", want, textOf(ways))
 		}
 	}
-	at, body = ann.effect("/acme/web/remedies", "/acme/web/-/fix-all", nil)
+	_, body = ann.effect("/acme/web/remedies", "/acme/web/-/fix-all", nil)
 	if text := textOf(body); !strings.Contains(text, "1 package changes its version") || !strings.Contains(text, "50 % now, 100 % at once") {
 		t.Errorf("fix all: %s", text)
 	}
