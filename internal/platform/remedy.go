@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"time"
 
 	"hallmark/internal/access"
@@ -91,9 +92,14 @@ func (s *Service) Faults(ctx context.Context, w Who, org, name, branch string) (
 	return f, st, err
 }
 
+// maxFixTries bounds how many changes FixAll plans when not everything goes together.
+const maxFixTries = 12
+
 // FixAll is the one change that takes for each fault the newest version that is
 // proven here. It is proposed like any other: its effect is looked at, then it is
-// committed. fault.Conflict if no such version is known.
+// committed. Where these versions do not go together it is as many of them, one
+// after the other, as do and lower no percentage. fault.Conflict if no such version
+// is known, or none fits.
 func (s *Service) FixAll(ctx context.Context, w Who, org, name, branch string) (Change, error) {
 	if err := s.may(ctx, w, access.ChangeProject, org, name); err != nil {
 		return Change{}, err
@@ -103,10 +109,34 @@ func (s *Service) FixAll(ctx context.Context, w Who, org, name, branch string) (
 		return Change{}, err
 	}
 	add := remedy.FixAll(faults)
+	ch := Change{Message: "fix all: ask for versions that are proven"}
+	none := fault.Advise(fault.Conflict, "Look at the ways out of each, one by one.", "for nothing that is at fault another version is known that was built here, is secure, and goes with the rest")
 	if len(add) == 0 {
-		return Change{}, fault.Advise(fault.Conflict, "Look at the ways out of each, one by one.", "for nothing that is at fault another version is known that was built here and is secure")
+		return Change{}, none
 	}
-	return Change{Add: add, Message: "fix all: ask for versions that are proven"}, nil
+	ch.Add = add
+	if _, err := s.Preview(ctx, w, org, name, branch, ch); err == nil || len(add) == 1 || ctx.Err() != nil || fault.Is(err, fault.Unavailable) {
+		return ch, ctx.Err()
+	}
+	ch.Add = nil
+	best := -1
+	for _, a := range add[:min(len(add), maxFixTries)] {
+		try := ch
+		try.Add = append(slices.Clone(ch.Add), a)
+		e, err := s.Preview(ctx, w, org, name, branch, try)
+		switch {
+		case ctx.Err() != nil:
+			return Change{}, ctx.Err()
+		case err != nil || e.After.PercentSecure == nil || *e.After.PercentSecure < best:
+		case e.Before != nil && e.Before.PercentSecure != nil && *e.After.PercentSecure < *e.Before.PercentSecure:
+		default:
+			ch, best = try, *e.After.PercentSecure
+		}
+	}
+	if len(ch.Add) == 0 {
+		return Change{}, none
+	}
+	return ch, nil
 }
 
 // GateDemand is what somebody asks a project's gate.

@@ -3,6 +3,7 @@ package platform_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,14 +31,19 @@ type outlook struct {
 	hang     bool
 	asked    int
 	stopped  chan struct{} // closed when a hanging one was cancelled
+	refuse   string        // a requirement that goes with nothing
 }
 
 func (o *outlook) Standing(context.Context, digest.Digest, bool) (remedy.Standing, error) {
 	return o.standing, o.err
 }
 
-func (o *outlook) Effect(ctx context.Context, _ digest.Digest, _ project.Commit, say func(string)) (remedy.Effect, error) {
+func (o *outlook) Effect(ctx context.Context, _ digest.Digest, next project.Commit, say func(string)) (remedy.Effect, error) {
 	o.mu.Lock()
+	if o.refuse != "" && slices.Contains(next.Requirements, o.refuse) {
+		o.mu.Unlock()
+		return remedy.Effect{}, fault.New(fault.Conflict, "nothing goes with %s", o.refuse)
+	}
 	o.asked++
 	hang := o.hang
 	o.mu.Unlock()
@@ -323,6 +329,22 @@ func TestFixAll(t *testing.T) {
 	ch, err := w.FixAll(ctx, w.users["member"], "team", "web", "")
 	if err != nil || len(ch.Add) != 1 || ch.Add[0] != "six==1.16" {
 		t.Errorf("%+v %v", ch, err)
+	}
+	// What does not go with the rest is left out; if nothing is left, it says so.
+	o.after = standing("secure " + six)
+	o.faults = append(o.faults, remedy.Fault{PURL: "pkg:pypi/flask@3", Ways: []remedy.Way{{Kind: remedy.WayVersion, Proven: true, Add: []string{"flask==2"}}}})
+	if ch, err := w.FixAll(ctx, w.users["member"], "team", "web", ""); err != nil || len(ch.Add) != 2 {
+		t.Errorf("both: %+v %v", ch, err)
+	}
+	o.refuse = "flask==2"
+	w.now = w.now.Add(time.Hour)
+	if ch, err := w.FixAll(ctx, w.users["owner"], "enterprise", "web", ""); err != nil || len(ch.Add) != 1 || ch.Add[0] != "six==1.16" {
+		t.Errorf("one that does not fit: %+v %v", ch, err)
+	}
+	o.after = standing("failed "+six, "failed pkg:pypi/a@1")
+	o.standing = standing("secure " + six)
+	if _, err := w.FixAll(ctx, w.users["owner"], "free", "web", ""); !fault.Is(err, fault.Conflict) {
+		t.Errorf("what only makes it worse: %v", err)
 	}
 	if _, err := w.FixAll(ctx, w.users["auditor"], "team", "web", ""); !fault.Is(err, fault.Denied) {
 		t.Errorf("an auditor: %v", err)
