@@ -157,14 +157,17 @@ func schemaName(t reflect.Type, hint string) string {
 	return strings.ToUpper(p[:1]) + p[1:] + name
 }
 
-// truthful corrects what Go's types cannot say: fields that are null or another
-// document.
+// truthful corrects what Go's types cannot say: a field that is null or a document.
+// It is described in place, so that OpenAPI 3.0 can say it, too.
 func truthful(r huma.Registry) {
-	row := r.Map()["StatusRow"]
-	if row == nil || row.Properties["reproduced"] == nil {
+	row, reproduced := r.Map()["StatusRow"], r.Map()["StatusReproduced"]
+	if row == nil || reproduced == nil || row.Properties["reproduced"] == nil {
 		panic("the status document has no rows")
 	}
-	row.Properties["reproduced"] = &huma.Schema{OneOf: []*huma.Schema{{Ref: "#/components/schemas/StatusReproduced"}, {Type: "null"}}}
+	inPlace := *reproduced
+	inPlace.Nullable = true
+	row.Properties["reproduced"] = &inPlace
+	delete(r.Map(), "StatusReproduced")
 }
 
 // problem is an error as the API answers it.
