@@ -135,7 +135,13 @@ func linkSeed(dir string) error {
 	if _, err := os.Stat(seed); err != nil {
 		return nil // the first run fetches it
 	}
-	return run("cp", "-al", seed+"/.", dir)
+	if err := run("cp", "-al", seed+"/.", dir); err != nil {
+		return err
+	}
+	// The copy took the seed's age with it, and newData of another run would take
+	// the folder for one that was left.
+	now := time.Now()
+	return os.Chtimes(dir, now, now)
 }
 
 // keepSeed caches the seed of a data directory for later runs.
