@@ -161,6 +161,14 @@ func (s *Server) Exec(t testing.TB, where, q string) error {
 	return err
 }
 
+// Dump gives all that the server holds, as SQL.
+func (s *Server) Dump(t testing.TB) ([]byte, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), filepath.Join(Bin, "pg_dump"), "--host="+s.dir, "--username="+Role, "--no-password", "--inserts", "postgres")
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "PGPASSWORD=" + Password}
+	return cmd.Output()
+}
+
 // Betrays tells whether a text holds the password, spelled in whatever way.
 func Betrays(text string) bool {
 	return strings.Contains(text, Password) || strings.Contains(text, url.QueryEscape(Password)) || strings.Contains(text, url.PathEscape(Password))
