@@ -27,6 +27,7 @@ const (
 	maxLookUps  = 4                // at an index, at a time
 	lookUpTime  = 20 * time.Second // for one
 	pagesFor    = 5 * time.Minute  // how long an index's answer is given again
+	maxPages    = 50               // answers that are kept for that
 )
 
 // Catalog is what a data directory holds of packages, and what their index says of
@@ -36,9 +37,10 @@ type Catalog struct {
 	slots chan struct{}
 	dial  func(ctx context.Context) (*pypi.Client, error)
 
-	dialing sync.Mutex // guards client and until
+	dialing sync.Mutex // guards client, until and left
 	client  *pypi.Client
 	until   time.Time
+	left    int // how many more names it is asked about, since it keeps their pages
 
 	mu    sync.Mutex // guards all below
 	check *checker
@@ -348,13 +350,14 @@ func (c *Catalog) index(ctx context.Context) (*pypi.Client, error) {
 	c.dialing.Lock()
 	defer c.dialing.Unlock()
 	now := time.Now()
-	if c.client != nil && now.Before(c.until) {
+	if c.client != nil && now.Before(c.until) && c.left > 0 {
+		c.left--
 		return c.client, nil
 	}
 	if c.client != nil {
 		next, err := pypi.NewClient(c.client.Config())
 		if err == nil {
-			c.client, c.until = next, now.Add(pagesFor)
+			c.client, c.until, c.left = next, now.Add(pagesFor), maxPages
 		}
 		return next, err
 	}
@@ -362,6 +365,6 @@ func (c *Catalog) index(ctx context.Context) (*pypi.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.client, c.until = client, now.Add(pagesFor)
+	c.client, c.until, c.left = client, now.Add(pagesFor), maxPages
 	return client, nil
 }

@@ -1,55 +1,38 @@
 package server
 
 import (
-	"context"
 	"encoding/json"
 	"flag"
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
+	"hallmark/internal/server/browsertest"
 	"hallmark/internal/status"
 )
 
 var shots = flag.String("shots", "", "folder to write screenshots of the pages to")
 
 // browser starts a browser with a profile of its own.
-func browser(t *testing.T) context.Context {
+func browser(t *testing.T) *browsertest.Browser {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("needs a browser")
 	}
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Fatal("the test needs chromium (Debian package chromium)")
-	}
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.NoFirstRun,
-	)
-	ctx, cancel := chromedp.NewExecAllocator(context.Background(), opts...)
-	t.Cleanup(cancel)
-	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx)
-	t.Cleanup(cancel)
-	return ctx
+	return browsertest.Start(t, 2*time.Minute)
 }
 
 // TestPageSaysWhatTheDocumentSays reads the numbers and rows off the page in a
 // browser and compares them with the API's document.
 func TestPageSaysWhatTheDocumentSays(t *testing.T) {
-	ctx := browser(t)
+	ctx := browser(t).Context()
 	ts := serve(t, sample(t))
 	res, err := http.Get(ts.URL + "/api/v1/projects/acme/web/status")
 	if err != nil {
@@ -124,7 +107,7 @@ func TestPageSaysWhatTheDocumentSays(t *testing.T) {
 // TestKeyboard walks the page with the tab key: the first stop skips to the
 // content, and whatever has the focus shows it.
 func TestKeyboard(t *testing.T) {
-	ctx := browser(t)
+	ctx := browser(t).Context()
 	ts := serve(t, sample(t))
 	if err := chromedp.Do(ctx, chromedp.Navigate(ts.URL+"/acme/web"), chromedp.KeyEvent("\t")); err != nil {
 		t.Fatal(err)
@@ -167,10 +150,11 @@ const contrast = `(() => {
   return bad;
 })()`
 
-// TestContrast looks at every page in both palettes, wide and narrow; with
-// -shots it also writes what they look like.
+// TestContrast looks at every page in both palettes, wide and narrow, and holds it
+// against axe-core; with -shots it also writes what they look like.
 func TestContrast(t *testing.T) {
-	ctx := browser(t)
+	b := browser(t)
+	ctx := b.Context()
 	f := large(t)
 	ts := serve(t, f)
 	var artifacts []string
@@ -188,16 +172,16 @@ func TestContrast(t *testing.T) {
 	if len(artifacts) != 2 {
 		t.Fatalf("artifacts: %q", artifacts)
 	}
-	for _, scheme := range []string{"light", "dark"} {
+	for _, scheme := range browsertest.Schemes {
 		for _, width := range []int64{1280, 390} {
 			for name, path := range map[string]string{"project": "/acme/web", "filtered": "/acme/web?q=nothing+has+this", "home": "/", "started": "/acme/started",
 				"unsolved": "/acme/unsolved", "empty": "/acme/empty", "artifact": artifacts[0], "community": artifacts[1], "error": "/acme/none", "builder": "/builder/" + testKey + "/hermetic", "verifier": "/verifier/" + testKey} {
-				media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}
-				if err := chromedp.Do(ctx, chromedp.EmulateViewport(width, 1000), chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
-					_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, media)
-					return err
-				}), chromedp.Navigate(ts.URL+path)); err != nil {
-					t.Fatal(err)
+				b.See(scheme, width)
+				b.Open(ts.URL + path)
+				if width > 1000 {
+					for _, v := range b.Axe() {
+						t.Errorf("%s, %s: %s", name, scheme, v)
+					}
 				}
 				bad, err := chromedp.Run(ctx, chromedp.Evaluate[[]string](contrast))
 				if err != nil {
