@@ -155,6 +155,17 @@ func TestRemedy(t *testing.T) {
 		t.Error("a waiver changed the status")
 	}
 
+	if err := os.WriteFile(filepath.Join(p.dir, "hallmark.yaml"), []byte("project: acme/web\nrequirements: []\nat_time: \"2026-11-01T00:00:00Z\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := p.run(t, done, "status", "--min-secure", "100", "--no-new-unknown", "--json")
+	if !strings.Contains(o.stdout, `"percent_secure": 50`) || !strings.Contains(o.stderr, "until the port") {
+		t.Errorf("the command's gate with a waiver: %s", o)
+	}
+	if o := p.run(t, done, "status", "--format", "sarif"); !strings.Contains(o.stdout, `"suppressions"`) {
+		t.Errorf("%s", o)
+	}
+
 	// What is handed on: for readers alone, and it says what the status says.
 	var token string
 	if m := regexp.MustCompile(`/badge/acme/web\.svg\?token=[\w-]+`).FindString(ways); m == "" {
@@ -208,11 +219,8 @@ func TestRemedy(t *testing.T) {
 	}
 	h.stop()
 
-	// The command beside it: the same documents.
-	if err := os.WriteFile(filepath.Join(p.dir, "hallmark.yaml"), []byte("project: acme/web\nrequirements: []\nat_time: \"2026-11-01T00:00:00Z\"\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	o := p.run(t, done, "status", "--format", "sarif", "--min-secure", "100")
+	// The command beside it says the same.
+	o = p.run(t, done, "status", "--format", "sarif", "--min-secure", "100")
 	if !strings.Contains(o.stdout, `"results": []`) {
 		t.Errorf("%s", o.stdout)
 	}
