@@ -101,17 +101,21 @@ func (s *Server) filesZip(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	doc := p.Document
-	gate := map[int]error{}
+	// Each file is asked for, until one of its class is refused: a refusal holds for
+	// the class, and saying it again is dear.
+	gate, no := map[int]string{}, takes{}
 	for i, row := range doc.Artifacts {
-		if row.Digest == nil || row.File == nil {
+		if _, refused := no[row.Class]; row.Digest == nil || row.File == nil || refused {
+			gate[i] = no.refused(row)
 			continue
 		}
-		err := s.take(ctx, org, name, row)
-		if err != nil && !fault.Is(err, fault.Denied) {
+		if err := s.take(ctx, org, name, row); fault.Is(err, fault.Denied) {
+			no[row.Class] = refusal{row.PURL, err}
+			gate[i] = no.refused(row)
+		} else if err != nil {
 			s.failPage(w, r, err)
 			return
 		}
-		gate[i] = err
 	}
 	root, err := s.backend.TrustedRoot(ctx)
 	if err != nil {
@@ -194,8 +198,9 @@ func (b *bundler) document(document, root []byte) {
 	b.text("trusted_root.json", string(root))
 }
 
-// artifact writes a row's file, if refused is nil, and the evidence about it.
-func (b *bundler) artifact(row status.Row, refused error) {
+// artifact writes a row's file, unless something refused it, and the evidence about
+// it.
+func (b *bundler) artifact(row status.Row, refused string) {
 	if b.err != nil {
 		return
 	}
@@ -204,9 +209,8 @@ func (b *bundler) artifact(row status.Row, refused error) {
 		b.skipped++
 		return
 	}
-	if refused != nil {
-		why, _, _ := strings.Cut(refused.Error(), "\n")
-		fmt.Fprintf(&b.left, "  %s: %s\n", *row.File, why)
+	if refused != "" {
+		fmt.Fprintf(&b.left, "  %s: %s\n", *row.File, refused)
 		b.skipped++
 	} else {
 		f, err := b.s.backend.Open(b.ctx, *row.Digest)

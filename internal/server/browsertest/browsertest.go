@@ -214,6 +214,9 @@ func (b *Browser) Look(name string) {
 					b.t.Errorf("%s, %s, %d wide: %s", name, scheme, width, v)
 				}
 			}
+			for _, e := range Eval[[]string](b, `[...document.querySelectorAll("a, button, input:not([type=hidden]), select, textarea, summary")].filter(e => e.tabIndex !== 0 || e.disabled).map(e => e.outerHTML.slice(0, 200))`) {
+				b.t.Errorf("%s: the keyboard does not reach %s", name, e)
+			}
 			if Eval[bool](b, `document.documentElement.scrollWidth > innerWidth`) {
 				b.t.Errorf("%s is wider than a window of %d", name, width)
 			}
