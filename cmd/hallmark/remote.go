@@ -154,6 +154,16 @@ func (c *initCmd) onServer(e *env) error {
 	if made {
 		p, err = s.CreateProject(e.ctx, c.Project, c.AtTime.Time)
 	}
+	if fault.Is(err, fault.NotFound) {
+		// A single user's organizations come with their first project, as in a data
+		// directory; elsewhere somebody decides to have one.
+		w, werr := s.Whoami(e.ctx)
+		if org, _, _ := strings.Cut(c.Project, "/"); werr == nil && w.SingleUser {
+			if err = s.CreateOrg(e.ctx, org); err == nil {
+				p, err = s.CreateProject(e.ctx, c.Project, c.AtTime.Time)
+			}
+		}
+	}
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -44,6 +45,8 @@ type Client struct {
 	token string
 	agent string
 	http  *http.Client
+
+	sole atomic.Bool // the server is a single user's
 
 	mu   sync.Mutex // guards form
 	form string     // of a single user's server; empty: not asked yet
@@ -221,7 +224,7 @@ func (c *Client) problem(res *http.Response) error {
 			kind = fault.Unavailable
 		}
 	}
-	if res.StatusCode == http.StatusUnauthorized || kind == fault.NotFound && c.token == "" {
+	if res.StatusCode == http.StatusUnauthorized || kind == fault.NotFound && c.token == "" && !c.sole.Load() {
 		p.Advice = strings.TrimSpace(p.Advice + " Sign in with: hallmark login --server " + c.base)
 	}
 	text := p.Detail

@@ -47,7 +47,13 @@ func (c *Client) Whoami(ctx context.Context) (api.Whoami, error) {
 	var w api.Whoami
 	err := c.call(ctx, http.MethodGet, "/api/v1/whoami", nil, nil, &w)
 	w.Name, w.Version = Clean(w.Name, 64), Clean(w.Version, 64)
+	c.sole.Store(w.SingleUser)
 	return w, err
+}
+
+// CreateOrg makes an organization that whoever asks owns.
+func (c *Client) CreateOrg(ctx context.Context, name string) error {
+	return c.call(ctx, http.MethodPost, "/api/v1/orgs", nil, map[string]string{"name": name}, nil)
 }
 
 // CreateProject makes the project ORG/PROJECT with a first commit that asks for

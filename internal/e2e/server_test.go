@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -178,7 +179,7 @@ func TestServerAnswersAsTheDataDirectory(t *testing.T) {
 	reader := h.onServer(t, token("read"))
 	reader.run(t, done, "init", "acme/both")
 	reader.run(t, done, "history")
-	reader.run(t, denied, "install", "e2e-good>=1")
+	reader.run(t, denied, "install", "e2e-good>=0.9")
 	reader.run(t, denied, "builds")
 	nobody := h.onServer(t, "")
 	if o := nobody.run(t, failed, "init", "acme/both"); strings.Contains(o.stderr, "already") {
@@ -190,9 +191,80 @@ func TestServerAnswersAsTheDataDirectory(t *testing.T) {
 	if o := nobody.run(t, denied, "login", "--server", "http://builds.example:8420"); !strings.Contains(o.stderr, "https://") {
 		t.Errorf("a token over http: %s", o)
 	}
+	var head []struct{ ID string }
+	p.json(t, &head, done, "history", "-n", "1")
+	ann.call("POST", "/api/v1/orgs", map[string]any{"name": "other"}, 201, nil)
+	var elsewhere struct{ Secret string }
+	ann.call("POST", "/api/v1/tokens", map[string]any{"label": "test", "organization": "other", "scopes": []string{"read", "write", "download", "admin"}, "days": 1}, 201, &elsewhere)
+	hidden(t, h, elsewhere.Secret, head[0].ID)
 	p.run(t, done, "logout")
 	p.run(t, failed, "status")
 	h.stop()
+
+	// A single user's server wants no token.
+	h.url = h.project.serve(t)
+	sole := h.onServer(t, "")
+	sole.run(t, done, "init", "own/work", "--at-time", catalog)
+	sole.run(t, done, "install", "e2e-good")
+	if d := sole.status(t, done, "builds"); *d.Summary.PercentSecure != 100 {
+		t.Errorf("on a single user's server: %+v", d)
+	}
+}
+
+// hidden asks every operation of the API that names a project or an organization:
+// who is no member gets, byte for byte, what he gets for one that is not there.
+func hidden(t *testing.T, h *platform, token, commit string) {
+	t.Helper()
+	var doc struct {
+		Paths map[string]map[string]struct {
+			OperationID string `json:"operationId"`
+		}
+	}
+	nobody, stranger := h.visitor(t), h.visitor(t)
+	stranger.token = token
+	if err := json.Unmarshal([]byte(nobody.must(nobody.get("/openapi.json"))), &doc); err != nil {
+		t.Fatal(err)
+	}
+	bodies := map[string]string{"create-commit": `{"add":["e2e-bad"]}`, "propose-commit": `{"add":["e2e-bad"]}`, "revert-to-commit": `{"commit":"` + commit + `"}`, "create-run": `{}`,
+		"set-settings": `{"public":true,"require_secure":false}`, "create-waiver": `{"purl":"pkg:pypi/e2e-bad@1.0","reason":"r","expires":"2099-01-01T00:00:00Z"}`,
+		"set-member": `{"role":"owner"}`, "create-invitation": `{"role":"owner"}`, "set-tier": `{"tier":"team"}`}
+	fill := strings.NewReplacer("{project}", "both", "{run}", "r1", "{commit}", commit, "{id}", "w1", "{user}", "ann")
+	asked := 0
+	for path, ops := range doc.Paths {
+		if !strings.Contains(path, "{org}") {
+			continue
+		}
+		for method, o := range ops {
+			asked++
+			at := fill.Replace(path) + "?" + url.Values{"artifact": {"e2e-good"}, "commit": {commit}, "from": {commit}, "to": {commit}}.Encode()
+			for who, v := range map[string]*visitor{"nobody": nobody, "a token of another organization": stranger} {
+				ask := func(org string) (int, string) {
+					body := bodies[o.OperationID]
+					r, err := http.NewRequest(strings.ToUpper(method), h.url+strings.ReplaceAll(at, "{org}", org), strings.NewReader(body))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if body != "" {
+						r.Header.Set("Content-Type", "application/json")
+					} else {
+						r.Body = nil
+					}
+					return v.do(r)
+				}
+				code, body := ask("acme")
+				code2, body2 := ask("none")
+				if code != code2 || strings.ReplaceAll(body, "acme", "none") != body2 || code < 400 || code >= 500 {
+					t.Errorf("%s for %s: %d, for one that is not there %d:\n%s%s", o.OperationID, who, code, code2, body, body2)
+				}
+				if code == http.StatusUnprocessableEntity {
+					t.Errorf("%s was asked in a way that tells nothing: %s", o.OperationID, body)
+				}
+			}
+		}
+	}
+	if asked < 30 {
+		t.Errorf("only %d operations were asked", asked)
+	}
 }
 
 // call asks an operation of the API, with the session's form token.
