@@ -208,6 +208,9 @@ type rebuildCmd struct {
 }
 
 func (c *rebuildCmd) Run(e *env) error {
+	if e.remote() {
+		return notOnServer("rebuild", "Take the plan, hallmark export plan -o plan.json, and rebuild it here, without --server: hallmark rebuild --plan plan.json ARTIFACT")
+	}
 	var res *app.RebuildResult
 	if c.Plan != "" {
 		b, err := os.ReadFile(c.Plan)
