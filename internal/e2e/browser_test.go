@@ -112,6 +112,14 @@ func TestBrowser(t *testing.T) {
 		t.Errorf("two secure rows without links to files: %d", got)
 	}
 	b.Look("10-free-tier")
+	ann := h.visitor(t)
+	ann.must(ann.send("/sign-in", "/sign-in", map[string][]string{"name": {"ann"}, "password": {password}}))
+	d := ann.status("acme/web")
+	good := row(t, d, "e2e-good")
+	free := unzip(t, []byte(ann.must(ann.get("/acme/web/files.zip"))))
+	if free["files/"+*good.File] != nil || free["evidence/"+*good.File+"/vsa.sigstore.json"] == nil || !strings.Contains(string(free["README.txt"]), string(good.PURL)+" is a secure artifact") {
+		t.Errorf("the archive of a free organization: %s", free["README.txt"])
+	}
 	b.Open(h.url + "/admin")
 	b.Look("11-administration")
 	b.Tab(`select[name=tier]`)
@@ -120,10 +128,6 @@ func TestBrowser(t *testing.T) {
 	b.Wait(`document.querySelector("select[name=tier]").value === "team"`, 10*time.Second)
 
 	// All files as one archive.
-	ann := h.visitor(t)
-	ann.must(ann.send("/sign-in", "/sign-in", map[string][]string{"name": {"ann"}, "password": {password}}))
-	d := ann.status("acme/web")
-	good := row(t, d, "e2e-good")
 	b.Open(h.url + "/acme/web")
 	b.Tab(`.bundle a`)
 	packed, err := base64.StdEncoding.DecodeString(browsertest.Eval[string](b, `fetch(document.querySelector(".bundle a").href).then(r => r.arrayBuffer()).then(a => btoa(String.fromCharCode(...new Uint8Array(a))))`))
