@@ -153,9 +153,10 @@ func TestServerKilled(t *testing.T) {
 		}
 	}
 
-	// The last server ends what the others began.
+	// The last server ends what the others began, and builds what was committed last.
 	h = p.host(t)
 	ann.url = h.url
+	ann.must(ann.send("/acme/web/configuration", "/acme/web/-/commit", url.Values{"requirement": {"e2e-tick==2"}, "message": {"the last"}, "build": {"1"}}))
 	var history string
 	for end := time.Now().Add(commandTime); ; time.Sleep(500 * time.Millisecond) {
 		history = ann.must(ann.get("/acme/web/history"))
