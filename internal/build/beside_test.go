@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -89,7 +90,53 @@ func TestSecondBesideOneThatFails(t *testing.T) {
 	}
 }
 
-// What is ready goes before what could be begun beside something.
+// Once a first build has lasted, its second one has the place among what is ready
+// that its urgency gives it.
+func TestBesideByUrgency(t *testing.T) {
+	q := newQueue(2, nil, nil)
+	q.lasted = 10 * time.Millisecond
+	began := make(chan string, 8)
+	first, second := make(chan struct{}), make(chan struct{})
+	say := func(name string, until <-chan struct{}, d time.Duration) func(context.Context, *turn) error {
+		return func(context.Context, *turn) error {
+			began <- name
+			time.Sleep(d)
+			if until != nil {
+				<-until
+			}
+			return nil
+		}
+	}
+	at := func(s spec, guess time.Duration) spec { s.guess = guess; return s }
+	big := at(job("big", say("big", first, 0)), time.Hour)
+	again := spec{key: taskKey{"big", record.Rebuild}, name: "again", guess: time.Minute, after: []taskKey{big.key}, beside: big.key, run: say("again", second, 0)}
+	within(t, "the queue", func() {
+		ts, err := q.enlist(t.Context(), []spec{big, again,
+			at(job("head", say("head", nil, 20*time.Millisecond)), 2*time.Minute), // more urgent than again, and big has only begun
+			at(job("tail", say("tail", nil, 0), "head"), 2*time.Minute),           // more urgent, and big has lasted
+			at(job("small", say("small", nil, 0)), time.Second)})                  // less urgent
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer q.drop(ts)
+		for i, want := range [][]string{{"big", "head"}, {"big", "head"}, {"tail"}, {"again"}} {
+			if got := <-began; !slices.Contains(want, got) {
+				t.Errorf("%d: %s began, want %s", i, got, want)
+			}
+		}
+		close(first)
+		if got := <-began; got != "small" {
+			t.Errorf("%s began, want small", got)
+		}
+		close(second)
+		if err := q.each(t.Context(), ts, nil); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What is ready goes before what could be begun beside what has only begun.
 func TestBesideComesLast(t *testing.T) {
 	w := newWorld(t)
 	a := w.step("a")

@@ -75,6 +75,7 @@ type task struct {
 type queue struct {
 	workers int
 	cores   int
+	lasted  time.Duration // how long a task has to have run for something to be begun beside it while others are ready
 	trace   *timeline.Recorder
 	changed func() // told of every change, with mu held; may be nil
 
@@ -89,7 +90,7 @@ type queue struct {
 }
 
 func newQueue(workers int, trace *timeline.Recorder, changed func()) *queue {
-	q := &queue{workers: workers, cores: runtime.NumCPU(), trace: trace, changed: changed, tasks: map[taskKey]*task{}, running: map[*task]bool{}}
+	q := &queue{workers: workers, cores: runtime.NumCPU(), lasted: worthBeside, trace: trace, changed: changed, tasks: map[taskKey]*task{}, running: map[*task]bool{}}
 	for i := range workers {
 		q.idle = append(q.idle, i+1)
 	}
@@ -284,18 +285,15 @@ func (q *queue) order(fresh []*task) bool {
 
 // dispatch gives idle workers something to do; mu is held.
 func (q *queue) dispatch() {
-	for len(q.idle) > 0 && q.ready.Len() > 0 {
-		if q.ready[0].spare && len(q.idle) == 1 {
+	for len(q.idle) > 0 {
+		if t := q.besides(); t != nil {
+			q.start(t)
+			continue
+		}
+		if q.ready.Len() == 0 || q.ready[0].spare && len(q.idle) == 1 {
 			break // whatever comes next that somebody waits for finds a worker
 		}
 		q.start(heap.Pop(&q.ready).(*task))
-	}
-	for len(q.idle) > 0 && q.waiting() == 0 {
-		t := q.besides()
-		if t == nil {
-			break
-		}
-		q.start(t)
 	}
 	q.trace.Count(q.waiting(), len(q.running))
 	q.tell()
@@ -314,16 +312,25 @@ func (q *queue) start(t *task) {
 // second time for nothing.
 const worthBeside = 5 * time.Second
 
-// besides gives the longest task that waits for nothing but one that runs, and can
-// be begun beside it; nil if there is none. mu is held.
+// besides gives the most urgent task that waits for nothing but one that runs, and
+// can be begun beside it; nil if there is none, or if what is ready is as urgent.
+// While something else is ready, only what waits for a task that has lasted is
+// begun so: most that fails does so at once. mu is held.
 func (q *queue) besides() *task {
+	other := q.waiting() > 0
 	var best *task
 	for d := range q.running {
+		if other && time.Since(d.began) < q.lasted {
+			continue
+		}
 		for _, t := range d.next {
-			if t.beside == d.key && t.guess >= worthBeside && t.waits == 1 && !t.running && !t.ended && (best == nil || t.guess > best.guess || t.guess == best.guess && t.seq < best.seq) {
+			if t.beside == d.key && t.guess >= worthBeside && t.waits == 1 && !t.running && !t.ended && (best == nil || t.rank > best.rank || t.rank == best.rank && t.seq < best.seq) {
 				best = t
 			}
 		}
+	}
+	if best != nil && other && q.ready[0].rank >= best.rank {
+		return nil
 	}
 	return best
 }
