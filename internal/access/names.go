@@ -2,11 +2,12 @@ package access
 
 import (
 	"regexp"
+	"strings"
 
 	"hallmark/internal/fault"
 )
 
-// nameRE is what organizations, projects, branches and users may be called: what
+// nameRE is what organizations, projects and users may be called: what
 // is safe in a path, a URL and a shell.
 var nameRE = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$`)
 
@@ -48,4 +49,25 @@ func CheckProject(org, name string) error {
 	}
 	return fault.Advise(fault.Usage, "Use lower case letters, digits, and . _ - within, such as acme/web.",
 		"project name %.140q: want ORG/PROJECT", org+"/"+name)
+}
+
+// branchRE is what branches may be called, but for what CheckBranch adds.
+var branchRE = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9._/-]*[A-Za-z0-9_-])?$`)
+
+// maxBranch is how many bytes a branch's name may have.
+const maxBranch = 64
+
+// CheckBranch is fault.Usage if s cannot name a branch. What can is a strict subset
+// of what git takes (git-check-ref-format): letters, digits, dot, dash, underscore
+// and slash; nothing begins with a dot or a dash, and no part ends in ".lock".
+func CheckBranch(s string) error {
+	ok := len(s) <= maxBranch && branchRE.MatchString(s) && s != "HEAD"
+	for _, part := range strings.Split(s, "/") {
+		ok = ok && branchRE.MatchString(part) && !strings.Contains(part, "..") && !strings.HasSuffix(strings.ToLower(part), ".lock")
+	}
+	if !ok {
+		return fault.Advise(fault.Usage, "Such as try-flask-3 or feature/new-api.",
+			"branch %.80q: want 1 to 64 of letters, digits, dot, dash, underscore and slash; each part between slashes begins with a letter or digit, ends with neither a dot nor .lock, and has no two dots", s)
+	}
+	return nil
 }
