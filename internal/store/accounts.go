@@ -32,6 +32,8 @@ type Identity struct {
 	Subject string    `bun:"subject,pk"`
 	User    string    `bun:"user_id"`
 	Created time.Time `bun:"created"`
+	Label   string    `bun:"label"`         // for people: what the provider called the person when it was added
+	Used    time.Time `bun:"used,nullzero"` // about when last
 }
 
 // Passkey is a WebAuthn credential of a user.
@@ -43,6 +45,7 @@ type Passkey struct {
 	Label      string    `bun:"label"`
 	Credential string    `bun:"credential"` // JSON; holds the public key and the counter
 	Created    time.Time `bun:"created"`
+	Used       time.Time `bun:"used,nullzero"` // when last
 }
 
 // Session is a browser that is signed in. Its row is taken out when it ends.
@@ -177,15 +180,74 @@ func (s *Store) SetUser(ctx context.Context, u User, by By, detail string) error
 	})
 }
 
+// maxWays bounds how many passkeys, and how many identities, a user can have.
+const maxWays = 20
+
+// few is fault.Conflict if a user has as many rows of T as there may be.
+func few[T any](ctx context.Context, tx bun.Tx, user, what string) error {
+	n, err := tx.NewSelect().Model((*T)(nil)).Where("user_id = ?", user).Count(ctx)
+	if err == nil && n >= maxWays {
+		err = fault.Advise(fault.Conflict, "Remove one that is not used any more.", "the account has %d %s, and cannot have more", n, what)
+	}
+	return err
+}
+
 // AddIdentity says which user a provider's subject is.
 func (s *Store) AddIdentity(ctx context.Context, i Identity, by By) error {
-	return s.change(ctx, "identity of user "+i.User, func(ctx context.Context, tx bun.Tx) error {
-		i.Created = utc(i.Created)
-		if err := insert(ctx, s, tx, &i, "this identity belongs to an account already"); err != nil {
+	return s.change(ctx, "identity of user "+i.User, func(ctx context.Context, tx bun.Tx) error { return s.addIdentity(ctx, tx, i, by) })
+}
+
+func (s *Store) addIdentity(ctx context.Context, tx bun.Tx, i Identity, by By) error {
+	if err := few[Identity](ctx, tx, i.User, "identities"); err != nil {
+		return err
+	}
+	i.Created, i.Used = utc(i.Created), utc(i.Used)
+	if err := insert(ctx, s, tx, &i, "this identity belongs to an account already"); err != nil {
+		return err
+	}
+	return s.record(ctx, tx, by.did("identity.add", "", "", i.Subject, i.Issuer))
+}
+
+// CreateUserOf makes an account for a provider's subject that has none, in one
+// transaction: u with the identity i. Of the names, the first that is free becomes
+// the login name; fault.Conflict if none is. While there is no account at all it is
+// fault.Denied: the first is made by the one-time link, for the administrator.
+func (s *Store) CreateUserOf(ctx context.Context, u User, i Identity, names []string, by By) (User, error) {
+	err := s.change(ctx, "user of an identity", func(ctx context.Context, tx bun.Tx) error {
+		all, err := tx.NewSelect().Model((*User)(nil)).Count(ctx)
+		if err != nil {
 			return err
 		}
-		return s.record(ctx, tx, by.did("identity.add", "", "", i.Subject, i.Issuer))
+		if all == 0 {
+			return fault.Advise(fault.Denied, "Follow the link that the server printed when it started.", "nobody has an account yet, and the first is the administrator's")
+		}
+		for _, name := range names {
+			n, err := tx.NewSelect().Model((*User)(nil)).Where("name = ?", name).Count(ctx)
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				continue
+			}
+			u.Name, i.User, by.Actor = name, u.ID, name
+			if err := s.createUser(ctx, tx, u, by); err != nil {
+				return err
+			}
+			return s.addIdentity(ctx, tx, i, by)
+		}
+		return fault.New(fault.Conflict, "every login name that was tried is taken")
 	})
+	return u, err
+}
+
+// Identity finds what a provider's subject is here.
+func (s *Store) Identity(ctx context.Context, issuer, subject string) (Identity, error) {
+	return one[Identity](ctx, s, "identity", "created", "issuer = ? AND subject = ?", issuer, subject)
+}
+
+// Identities lists a user's identities, oldest first.
+func (s *Store) Identities(ctx context.Context, user string) ([]Identity, error) {
+	return list[Identity](ctx, s, "identities", "created, issuer, subject", "user_id = ?", user)
 }
 
 // UserOfIdentity finds the user that a provider's subject is.
@@ -193,10 +255,55 @@ func (s *Store) UserOfIdentity(ctx context.Context, issuer, subject string) (Use
 	return one[User](ctx, s, "a user of this identity", "id", "id = (SELECT user_id FROM identities WHERE issuer = ? AND subject = ?)", issuer, subject)
 }
 
+// UseIdentity stores that somebody signed in by an identity; within the last coarse
+// it was enough.
+func (s *Store) UseIdentity(ctx context.Context, issuer, subject string, now time.Time) error {
+	return s.change(ctx, "identity", func(ctx context.Context, tx bun.Tx) error {
+		var is []Identity
+		if err := tx.NewSelect().Model(&is).Where("issuer = ? AND subject = ? AND (used IS NULL OR used < ?)", issuer, subject, utc(now.Add(-coarse))).Scan(ctx); err != nil || len(is) == 0 {
+			return err
+		}
+		is[0].Used = utc(now)
+		return update(ctx, s, tx, &is[0], "used")
+	})
+}
+
+// RemoveIdentity forgets which user a provider's subject is. Without any other way
+// to sign in it is fault.Conflict; issuer is the provider that one can sign in with
+// at present, empty: none.
+func (s *Store) RemoveIdentity(ctx context.Context, i Identity, issuer string, by By) error {
+	return s.change(ctx, "identity", func(ctx context.Context, tx bun.Tx) error {
+		if err := remove(ctx, s, tx, i); err != nil {
+			return err
+		}
+		if err := wayLeft(ctx, tx, i.User, issuer); err != nil {
+			return err
+		}
+		return s.record(ctx, tx, by.did("identity.remove", "", "", i.Subject, i.Issuer))
+	})
+}
+
+// wayLeft is fault.Conflict if nothing is left that a user could sign in with.
+func wayLeft(ctx context.Context, tx bun.Tx, user, issuer string) error {
+	for _, q := range []*bun.SelectQuery{
+		tx.NewSelect().Model((*User)(nil)).Where("id = ? AND password <> ''", user),
+		tx.NewSelect().Model((*Passkey)(nil)).Where("user_id = ?", user),
+		tx.NewSelect().Model((*Identity)(nil)).Where("user_id = ? AND issuer = ?", user, issuer),
+	} {
+		if n, err := q.Count(ctx); err != nil || n > 0 {
+			return err
+		}
+	}
+	return fault.Advise(fault.Conflict, "Set a password or add another passkey first.", "it is the account's last way to sign in")
+}
+
 // AddPasskey stores a credential of a user.
 func (s *Store) AddPasskey(ctx context.Context, p Passkey, by By) error {
 	return s.change(ctx, "passkey", func(ctx context.Context, tx bun.Tx) error {
-		p.Created = utc(p.Created)
+		if err := few[Passkey](ctx, tx, p.User, "passkeys"); err != nil {
+			return err
+		}
+		p.Created, p.Used = utc(p.Created), utc(p.Used)
 		if err := insert(ctx, s, tx, &p, "this passkey is registered already"); err != nil {
 			return err
 		}
@@ -204,15 +311,31 @@ func (s *Store) AddPasskey(ctx context.Context, p Passkey, by By) error {
 	})
 }
 
-// SetPasskey stores a credential as it is after it was used.
-func (s *Store) SetPasskey(ctx context.Context, p Passkey) error {
-	return s.change(ctx, "passkey", func(ctx context.Context, tx bun.Tx) error { return update(ctx, s, tx, &p, "credential") })
+// UsePasskey stores a credential as it is after it was used: its counter above all.
+// It is fault.Conflict if the credential is not what was, so that of two uses that
+// start from the same counter one fails.
+func (s *Store) UsePasskey(ctx context.Context, p Passkey, was string) error {
+	return s.change(ctx, "passkey", func(ctx context.Context, tx bun.Tx) error {
+		n, err := tx.NewSelect().Model((*Passkey)(nil)).Where("id = ? AND credential = ?", p.ID, was).Count(ctx)
+		if err != nil {
+			return err
+		}
+		if n != 1 {
+			return fault.New(fault.Conflict, "it was used at the same time, or removed")
+		}
+		p.Used = utc(p.Used)
+		return update(ctx, s, tx, &p, "credential", "used")
+	})
 }
 
-// RemovePasskey forgets a credential.
-func (s *Store) RemovePasskey(ctx context.Context, p Passkey, by By) error {
+// RemovePasskey forgets a credential. Without any other way to sign in it is
+// fault.Conflict; issuer as of RemoveIdentity.
+func (s *Store) RemovePasskey(ctx context.Context, p Passkey, issuer string, by By) error {
 	return s.change(ctx, "passkey", func(ctx context.Context, tx bun.Tx) error {
 		if err := remove(ctx, s, tx, p); err != nil {
+			return err
+		}
+		if err := wayLeft(ctx, tx, p.User, issuer); err != nil {
 			return err
 		}
 		return s.record(ctx, tx, by.did("passkey.remove", "", "", p.Label, ""))

@@ -51,7 +51,7 @@ type sealedTable struct {
 	name    string
 	key     string // SQL that names a row
 	columns []string
-	since   int // the migration that made it
+	since   int // the migration that made it, or gave it the last of these columns while it was empty
 }
 
 // sealed are the tables whose rows the journal vouches for.
@@ -67,8 +67,8 @@ var sealed = []sealedTable{
 	{"pending", "blob", []string{"blob", "created"}, 2},
 	{versionTable, "CAST(id AS TEXT)", []string{"id", "version_id", "is_applied", "tstamp"}, 1},
 	{"users", "id", []string{"id", "name", "display", "password", "admin", "disabled", "created"}, 3},
-	{"identities", "issuer || ' ' || subject", []string{"issuer", "subject", "user_id", "created"}, 3},
-	{"passkeys", "id", []string{"id", "user_id", "label", "credential", "created"}, 3},
+	{"identities", "issuer || ' ' || subject", []string{"issuer", "subject", "user_id", "created", "label", "used"}, 4},
+	{"passkeys", "id", []string{"id", "user_id", "label", "credential", "created", "used"}, 4},
 	{"orgs", "name", []string{"name", "tier", "created"}, 3},
 	{"members", "org || '/' || user_id", []string{"org", "user_id", "role", "created"}, 3},
 	{"tokens", "id", []string{"id", "hash", "user_id", "org", "label", "scopes", "created", "expires", "used", "revoked"}, 3},

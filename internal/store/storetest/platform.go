@@ -85,13 +85,66 @@ func Platform(t *testing.T, b Backend) {
 		want(t, err, fault.NotFound)
 		k := store.Passkey{ID: "cred", User: ann.ID, Label: "phone", Credential: `{"n":1}`, Created: at}
 		must(t, s.AddPasskey(ctx, k, by))
-		k.Credential = `{"n":2}`
-		must(t, s.SetPasskey(ctx, k))
-		if ks, err := s.Passkeys(ctx, ann.ID); err != nil || len(ks) != 1 || ks[0].Credential != `{"n":2}` {
+		want(t, s.AddPasskey(ctx, k, by), fault.Conflict)
+		k.Credential, k.Used = `{"n":2}`, at.Add(later)
+		must(t, s.UsePasskey(ctx, k, `{"n":1}`))
+		want(t, s.UsePasskey(ctx, k, `{"n":1}`), fault.Conflict) // at the same time
+		want(t, s.UsePasskey(ctx, store.Passkey{ID: "none"}, ""), fault.Conflict)
+		if ks, err := s.Passkeys(ctx, ann.ID); err != nil || len(ks) != 1 || ks[0].Credential != `{"n":2}` || !ks[0].Used.Equal(at.Add(later).Truncate(time.Microsecond)) {
 			t.Errorf("passkeys: %+v, %v", ks, err)
 		}
-		must(t, s.RemovePasskey(ctx, k, by))
-		want(t, s.RemovePasskey(ctx, k, by), fault.NotFound)
+		must(t, s.RemovePasskey(ctx, k, "", by))
+		want(t, s.RemovePasskey(ctx, k, "", by), fault.NotFound)
+		clean(t, s)
+	})
+
+	t.Run("ways to sign in", func(t *testing.T) {
+		s := b.Open(t, &Blobs{})
+		const issuer = "https://id.example"
+		named := func(subject string) store.Identity {
+			return store.Identity{Issuer: issuer, Subject: subject, Label: "of " + subject, Created: at}
+		}
+		bea := store.User{ID: "u-bea", Created: at}
+		_, err := s.CreateUserOf(ctx, bea, named("b"), []string{"bea"}, by)
+		want(t, err, fault.Denied) // the first account is the administrator's
+		ann := user(t, s, "ann")
+		_, err = s.CreateUserOf(ctx, bea, named("b"), []string{"ann"}, by)
+		want(t, err, fault.Conflict)
+		got, err := s.CreateUserOf(ctx, bea, named("b"), []string{"ann", "ann-2"}, by)
+		must(t, err)
+		if got.Name != "ann-2" || got.Admin || got.Password != "" {
+			t.Errorf("user is %+v", got)
+		}
+		_, err = s.CreateUserOf(ctx, store.User{ID: "u-c", Created: at}, named("b"), []string{"c"}, by)
+		want(t, err, fault.Conflict) // the subject is ann-2
+		if _, err := s.UserByName(ctx, "c"); !fault.Is(err, fault.NotFound) {
+			t.Errorf("an account without its identity: %v", err)
+		}
+		must(t, s.UseIdentity(ctx, issuer, "b", at.Add(later)))
+		must(t, s.UseIdentity(ctx, issuer, "b", at.Add(later+time.Minute)))
+		i, err := s.Identity(ctx, issuer, "b")
+		must(t, err)
+		if i.User != bea.ID || i.Label != "of b" || !i.Used.Equal(at.Add(later).Truncate(time.Microsecond)) {
+			t.Errorf("identity is %+v", i)
+		}
+
+		want(t, s.RemoveIdentity(ctx, i, issuer, by), fault.Conflict) // the last way in
+		k := store.Passkey{ID: "k1", User: bea.ID, Label: "key", Credential: "{}", Created: at}
+		must(t, s.AddPasskey(ctx, k, by))
+		must(t, s.RemoveIdentity(ctx, i, issuer, by))
+		want(t, s.RemoveIdentity(ctx, i, issuer, by), fault.NotFound)
+		want(t, s.RemovePasskey(ctx, k, issuer, by), fault.Conflict)
+		i.User = bea.ID
+		must(t, s.AddIdentity(ctx, i, by))
+		want(t, s.RemovePasskey(ctx, k, "https://other.example", by), fault.Conflict) // nobody signs in with that provider now
+		must(t, s.RemovePasskey(ctx, k, issuer, by))
+		if is, err := s.Identities(ctx, bea.ID); err != nil || len(is) != 1 || is[0].Subject != "b" {
+			t.Errorf("identities: %+v, %v", is, err)
+		}
+		for n := range 20 {
+			must(t, s.AddPasskey(ctx, store.Passkey{ID: fmt.Sprint("many", n), User: ann.ID, Label: "key", Credential: "{}", Created: at}, by))
+		}
+		want(t, s.AddPasskey(ctx, store.Passkey{ID: "too many", User: ann.ID, Label: "key", Credential: "{}", Created: at}, by), fault.Conflict)
 		clean(t, s)
 	})
 
@@ -254,6 +307,7 @@ func Platform(t *testing.T, b Backend) {
 		must(t, s.RemoveBranch(ctx, "acme", "web", "try", by))
 		_, err = s.BranchHead(ctx, "acme", "web", "try")
 		want(t, err, fault.NotFound)
+		clean(t, s)
 		clean(t, s)
 	})
 
