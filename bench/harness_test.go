@@ -80,7 +80,7 @@ func TestBench(t *testing.T) {
 		id  string
 		run func(*testing.T) ([]Row, error)
 	}{
-		{"a", noopStep}, {"b", realBuilds}, {"c", smallClosure}, {"closure", wholeClosure}, {"d", nothingToDo}, {"e", verifyAll}, {"f", coresBusy},
+		{"a", noopStep}, {"b", realBuilds}, {"c", smallClosure}, {"closure", wholeClosure}, {"d", nothingToDo}, {"e", verifyAll}, {"f", coresBusy}, {"g", usersAndPages},
 	}
 	want := strings.FieldsFunc(*rowsFlag, func(r rune) bool { return r == ',' || r == ' ' })
 	res := results{Machine: machine(t)}
