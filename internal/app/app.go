@@ -508,8 +508,15 @@ func (a *App) Engine() (*build.Engine, error) {
 		Workers: a.workers(), Faketime: faketimePath, Tmp: a.path("tmp"), Seed: a.unpackSeed, Retry: a.cfg.Retry,
 		Progress: a.event, Watch: a.progress.Work, Timeline: a.trace, History: a.times,
 	}
+	follower, follows := a.progress.(Follower)
+	if follows {
+		e.Output = follower.Output
+	}
 	if err := e.Open(a.path("layers")); err != nil {
 		return nil, err
+	}
+	if follows {
+		follower.Tasks(e.Tasks)
 	}
 	a.engine = e
 	return e, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"hallmark/internal/jobs"
 	"hallmark/internal/platform"
 	"hallmark/internal/project"
+	"hallmark/internal/record"
 	"hallmark/internal/store"
 )
 
@@ -136,6 +138,34 @@ func (j *jobProgress) Work(w build.State) {
 
 // Note is Progress's.
 func (j *jobProgress) Note(text string) { j.p.Note(text) }
+
+var _ Follower = (*jobProgress)(nil)
+
+// Tasks is Follower's.
+func (j *jobProgress) Tasks(list func() []build.Task) {
+	j.p.Steps(func() []jobs.Step {
+		ts := list()
+		out := make([]jobs.Step, len(ts))
+		for i, t := range ts {
+			out[i] = jobs.Step{ID: jobs.StepID(t.Step, t.Purpose), Step: t.Step, PURL: t.Name, Purpose: t.Purpose, State: string(t.State), Phase: t.Phase,
+				Began: moment(t.Began), Ended: moment(t.Ended), Build: t.Build, Outcome: t.Outcome, Failure: t.Failure}
+		}
+		return out
+	})
+}
+
+// Output is Follower's.
+func (j *jobProgress) Output(step digest.Digest, purpose record.Purpose) io.WriteCloser {
+	return j.p.Output(jobs.StepID(step, purpose))
+}
+
+// moment is a time that may not have come.
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
 
 // documents are commits' documents for the platform.
 type documents struct {

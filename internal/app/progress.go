@@ -3,11 +3,13 @@ package app
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
 
 	"hallmark/internal/build"
+	"hallmark/internal/digest"
 	"hallmark/internal/purl"
 	"hallmark/internal/record"
 	"hallmark/internal/timeline"
@@ -30,6 +32,17 @@ type Progress interface {
 	Work(w Work)
 	// Note says something that stays to be read.
 	Note(text string)
+}
+
+// Follower is a Progress that wants to know of each build, and what it says while it
+// runs.
+type Follower interface {
+	Progress
+	// Tasks is given a list of the builds, to be asked for at any time until the work
+	// ends, but not from Work.
+	Tasks(list func() []build.Task)
+	// Output gives what a build's output is written to as it comes. It must not block.
+	Output(step digest.Digest, purpose record.Purpose) io.WriteCloser
 }
 
 type silent struct{}

@@ -103,6 +103,10 @@ type Engine struct {
 	// Watch is told of every change in what runs; may be nil. It must not block and
 	// must not call the engine.
 	Watch func(State)
+	// Output gives what the output of a build of a step is written to as it comes,
+	// besides its log; nil, or what it gives nil: nobody looks. What it gives is closed
+	// at the build's end and must not block: a build never waits for who watches it.
+	Output func(step digest.Digest, purpose record.Purpose) io.WriteCloser
 
 	layers  *layers
 	queue   *queue
@@ -493,6 +497,8 @@ func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, o
 		return nil, nil, fmt.Errorf("build of %s: %w", s.PURL, err)
 	}
 	said := &logKeeper{}
+	live := e.follow(s.ID, purpose)
+	defer live.Close()
 	id := make([]byte, 16)
 	if _, err := rand.Read(id); err != nil {
 		return nil, nil, err
@@ -503,7 +509,7 @@ func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, o
 	}
 	spec := sandbox.Spec{
 		Name: string(s.PURL), Args: cmd.Args, Env: append([]string{}, cmd.Env...), Dir: "/build",
-		Limits: e.Limits, OutputDir: out, Log: said,
+		Limits: e.Limits, OutputDir: out, Log: io.MultiWriter(said, live),
 		Trees: []sandbox.Tree{{From: prep.Dir, To: "/build/src", Reverse: purpose == record.Rebuild}},
 	}
 	for p, data := range cmd.Files {

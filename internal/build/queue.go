@@ -64,6 +64,8 @@ type task struct {
 	lane    int
 	phase   string
 	began   time.Time // when it was given a worker
+
+	finished time.Time // when it had ended
 }
 
 // queue runs tasks, as many at a time as there are workers, each after those that
@@ -383,7 +385,7 @@ func (q *queue) end(t *task, err error) {
 	if t.ended {
 		return
 	}
-	t.err, t.ended, t.running = err, true, false
+	t.err, t.ended, t.running, t.finished = err, true, false, time.Now()
 	t.cancel()
 	if t.at >= 0 {
 		heap.Remove(&q.ready, t.at)

@@ -52,10 +52,12 @@ type Hub struct {
 	mu     sync.Mutex // guards all
 	latest map[string]State
 	woken  map[string]chan struct{} // closed at the next change
+	lives  map[string]*Live         // by run
+	begun  []string                 // runs of lives, oldest first
 }
 
 func newHub() *Hub {
-	return &Hub{latest: map[string]State{}, woken: map[string]chan struct{}{}}
+	return &Hub{latest: map[string]State{}, woken: map[string]chan struct{}{}, lives: map[string]*Live{}}
 }
 
 // Watch gives the newest state of a project's newest run since the server's start,
@@ -87,6 +89,7 @@ func (h *Hub) put(s State) {
 // goroutines.
 type Progress struct {
 	hub   *Hub
+	live  *Live
 	now   func() time.Time
 	mu    sync.Mutex // guards state
 	state State
@@ -97,6 +100,7 @@ func (p *Progress) change(f func(s *State)) {
 	defer p.mu.Unlock()
 	f(&p.state)
 	p.hub.put(p.state)
+	p.live.tell()
 }
 
 // Stage begins a stage of the work.

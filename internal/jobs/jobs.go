@@ -272,7 +272,9 @@ func (q *Queue) build(ctx context.Context, r store.Run) (err error) {
 			err = fmt.Errorf("something went wrong in the server; it was written to its log")
 		}
 	}()
-	return q.cfg.Build(ctx, r, &Progress{hub: q.Hub, now: q.cfg.Now, state: state(r)})
+	live := q.Hub.begin(r.ID)
+	defer live.finish()
+	return q.cfg.Build(ctx, r, &Progress{hub: q.Hub, live: live, now: q.cfg.Now, state: state(r)})
 }
 
 func (q *Queue) begin(id string, cancel context.CancelCauseFunc) bool {

@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/jobs"
+	"hallmark/internal/record"
 	"hallmark/internal/store"
 	"hallmark/internal/store/pgtest"
 	"hallmark/internal/store/storetest"
@@ -55,6 +57,7 @@ func TestPostgres(t *testing.T) {
 		"Cancel":                  onCancel,
 		"Restart":                 onRestart,
 		"Watch":                   onWatch,
+		"Live":                    onLive,
 	} {
 		t.Run(name, func(t *testing.T) { test(newYard(t, server.Fresh())) })
 	}
@@ -329,5 +332,53 @@ func onWatch(y *yard) {
 	}
 	if saw == 0 {
 		t.Error("nothing was seen")
+	}
+}
+
+// What a run builds, and what its builds say, is there for those who watch while it
+// goes on, and how the builds ended afterwards.
+func TestLive(t *testing.T) { onLive(newYard(t, file(t))) }
+
+func onLive(y *yard) {
+	t := y.t
+	said, seen := make(chan struct{}), make(chan struct{})
+	step := digest.FromBytes([]byte("step"))
+	id := jobs.StepID(step, record.First)
+	y.start(func(_ context.Context, _ store.Run, p *jobs.Progress) error {
+		state := "running"
+		p.Steps(func() []jobs.Step {
+			return []jobs.Step{{ID: id, Step: step, PURL: "pkg:pypi/six@1.17.0", Purpose: record.First, State: state}}
+		})
+		w := p.Output(id)
+		fmt.Fprintln(w, "it begins")
+		close(said)
+		<-seen
+		state = "done"
+		return w.Close()
+	})
+	run := y.add()
+	<-said
+	l, ok := y.queue.Live(run)
+	if !ok {
+		t.Fatal("the run is not there")
+	}
+	changed := l.Changed()
+	if s := l.Steps(); len(s) != 1 || s[0].State != "running" || s[0].ID != id {
+		t.Errorf("steps: %+v", s)
+	}
+	if s, ok := l.Said(id, 0); !ok || s.Text != "it begins\n" || s.Ended {
+		t.Errorf("said: %+v", s)
+	}
+	close(seen)
+	<-changed
+	y.await(run, store.RunSucceeded)
+	if s := l.Steps(); len(s) != 1 || s[0].State != "done" {
+		t.Errorf("afterwards: %+v", s)
+	}
+	if s, ok := l.Said(id, 0); !ok || s.Text != "it begins\n" || !s.Ended {
+		t.Errorf("said: %+v", s)
+	}
+	if _, ok := y.queue.Live("none"); ok {
+		t.Error("a run that is none is there")
 	}
 }
