@@ -231,7 +231,8 @@ func (v *Verifier) spelled(bundleJSON []byte, artifact digest.Digest, predicateT
 		return nil, false
 	}
 	p, ok := readParts(bundleJSON)
-	if !ok || p.hint != v.hint {
+	k := v.signers[p.hint]
+	if !ok || k == nil {
 		return nil, false
 	}
 	// File and type.
@@ -271,8 +272,11 @@ func (v *Verifier) spelled(bundleJSON []byte, artifact digest.Digest, predicateT
 	if err != nil || !content.ValidAtTime(stamps[0].Time, v.trusted) {
 		return nil, false
 	}
-	out.KeyID, out.Time = v.keyID, stamps[0].Time.UTC()
+	out.KeyID, out.Time = k.id, stamps[0].Time.UTC()
 	out.LogOrigin, out.LogIndex, out.TreeSize, out.RootHash = cp.Origin, p.index, cp.Size, cp.Hash
+	if v.inTime(k, out, p.logID) != nil {
+		return nil, false
+	}
 	out.Checkpoint, out.Entry, out.DSSE = p.checkpoint, p.body, p.envelope()
 	return out, true
 }

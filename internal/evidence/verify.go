@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,28 +38,56 @@ const (
 	MaxTrustedRoot = 1 << 20  // bytes of a trusted root
 )
 
-// TrustedRoot is the document that names our log and our time stamp for stock
-// verifiers (Sigstore trusted root v0.1, JSON). It is the same bytes for the
-// same keys. It does not hold the signer's key: who signs is a decision that
-// the reader makes apart, with key.pub.
+// TrustedRoot is the document that names our logs and our time stamps for stock
+// verifiers (Sigstore trusted root v0.1, JSON), each with the time in which it is
+// believed. It is the same bytes for the same keys. It does not hold the signer's
+// key: who signs is a decision that the reader makes apart, with key.pub.
 func (a *Authority) TrustedRoot() ([]byte, error) { return TrustedRoot(a.keys) }
 
 // TrustedRoot is Authority.TrustedRoot for a key set whose log is not open.
 func TrustedRoot(set *keys.Set) ([]byte, error) {
-	origin := LogOrigin(set.Log.Public())
-	_, id, err := rekornote.KeyHash(origin, set.Log.Public())
-	if err != nil {
-		return nil, fmt.Errorf("trusted root: id of the log: %w", err)
+	logs := map[string]*root.TransparencyLog{}
+	for _, e := range set.Ring().Logs {
+		pub, err := e.PublicKey()
+		if err != nil {
+			return nil, fmt.Errorf("trusted root: %w", err)
+		}
+		origin := LogOrigin(pub)
+		_, id, err := rekornote.KeyHash(origin, pub)
+		if err != nil {
+			return nil, fmt.Errorf("trusted root: id of the log: %w", err)
+		}
+		if e.Void() {
+			continue
+		}
+		l := &root.TransparencyLog{
+			BaseURL: "https://" + origin, ID: id, HashFunc: crypto.SHA256, SignatureHashFunc: crypto.SHA256,
+			PublicKey: pub, ValidityPeriodStart: e.From,
+		}
+		if e.Until != nil {
+			l.ValidityPeriodEnd = *e.Until
+		}
+		logs[hex.EncodeToString(id)] = l
 	}
-	logs := map[string]*root.TransparencyLog{hex.EncodeToString(id): {
-		BaseURL: "https://" + origin, ID: id, HashFunc: crypto.SHA256, SignatureHashFunc: crypto.SHA256,
-		PublicKey: set.Log.Public(), ValidityPeriodStart: set.Leaf.NotBefore,
-	}}
-	tsas := []root.TimestampingAuthority{&root.SigstoreTimestampingAuthority{
-		Root: set.Root, Leaf: set.Leaf,
-		ValidityPeriodStart: set.Leaf.NotBefore, ValidityPeriodEnd: set.Leaf.NotAfter,
-		URI: "https://tsa-" + keys.ID(set.Timestamp.Public()) + ".hallmark.invalid",
-	}}
+	var tsas []root.TimestampingAuthority
+	for _, e := range set.Ring().Timestamps {
+		leaf, top, err := e.Certificates()
+		if err != nil {
+			return nil, fmt.Errorf("trusted root: %w", err)
+		}
+		if e.Void() {
+			continue
+		}
+		t := &root.SigstoreTimestampingAuthority{
+			Root: top, Leaf: leaf,
+			ValidityPeriodStart: e.From, ValidityPeriodEnd: leaf.NotAfter,
+			URI: "https://tsa-" + e.ID + ".hallmark.invalid",
+		}
+		if e.Until != nil {
+			t.ValidityPeriodEnd = *e.Until
+		}
+		tsas = append(tsas, t)
+	}
 	tr, err := root.NewTrustedRoot(root.TrustedRootMediaType01, nil, map[string]*root.TransparencyLog{}, tsas, logs)
 	if err != nil {
 		return nil, fmt.Errorf("trusted root: %w", err)
@@ -76,12 +105,59 @@ func TrustedRoot(set *keys.Set) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// Trust is whom a verification believes: the log and time stamp that the
-// trusted root names, and one signer's key.
+// Trust is whom a verification believes: the logs and time stamps that the
+// trusted root names, and who signs.
 type Trust struct {
-	TrustedRoot []byte // trusted_root.json
-	PublicKey   []byte // key.pub: PEM, SPKI, ECDSA P-256
+	TrustedRoot []byte      // trusted_root.json
+	PublicKey   []byte      // key.pub: PEM, SPKI, ECDSA P-256; unused if there are Signers
+	Signers     []SignerKey // several keys, each with its time
 }
+
+// SignerKey is a signer's key with the time in which what it signed is believed.
+type SignerKey struct {
+	PublicKey []byte    // PEM, SPKI, ECDSA P-256
+	From      time.Time // zero: from ever
+	Until     time.Time // the last moment, by the time stamp; zero: no end
+	// Below is, by the origin of a log, the index from which on its entries by this key
+	// are not believed, whatever their time stamps say; nil: no bound. A log that is
+	// not in it has none that are believed.
+	Below map[string]int64
+}
+
+// OwnTrust is whom an installation believes of what it made itself: all its keys,
+// each in its time.
+func OwnTrust(set *keys.Set) (Trust, error) {
+	tr, err := TrustedRoot(set)
+	if err != nil {
+		return Trust{}, err
+	}
+	t := Trust{TrustedRoot: tr}
+	for _, e := range set.Ring().Signers {
+		if e.Void() {
+			continue
+		}
+		k := SignerKey{PublicKey: []byte(e.Public), From: e.From}
+		if e.Until != nil {
+			k.Until = *e.Until
+		}
+		if e.Revoked != nil {
+			k.Below = map[string]int64{}
+			for _, l := range set.Ring().Logs {
+				pub, err := l.PublicKey()
+				if err != nil {
+					return Trust{}, err
+				}
+				k.Below[LogOrigin(pub)] = max(0, e.Revoked.Index-l.Log.First)
+			}
+		}
+		t.Signers = append(t.Signers, k)
+	}
+	return t, nil
+}
+
+// ErrOutside is in the error about a statement that a known key signed at a time, or
+// entered at a place in the log, at which that key is not believed.
+var ErrOutside = errors.New("outside of the time in which the key is believed")
 
 // Verified is what a bundle says, once every check has passed.
 type Verified struct {
@@ -120,15 +196,34 @@ func (v *Verified) BuilderID() string {
 type Verifier struct {
 	trusted root.TrustedMaterial
 	full    *verify.Verifier
-	key     signature.Verifier
-	hint    string
-	keyID   string
+	signers map[string]*signer // by hint
 
 	mu          sync.Mutex                        // guards what follows
 	checkpoints map[string]*tlogformat.Checkpoint // that verified, by log and text
 }
 
-// trustedSet joins the trusted root with the signer's key.
+// signer is a key that may have signed.
+type signer struct {
+	SignerKey
+	key signature.Verifier
+	id  string
+}
+
+// believed tells whether something that this key signed, stamped and entered as it
+// is said, is believed.
+func (k *signer) believed(at time.Time, origin string, index int64) error {
+	switch below, ok := k.Below[origin]; {
+	case !k.From.IsZero() && at.Before(k.From):
+		return fault.New(fault.Unverified, "key: %s signed it at %s, %w, from %s on", k.id, stampTime(at), ErrOutside, stampTime(k.From))
+	case !k.Until.IsZero() && at.After(k.Until):
+		return fault.New(fault.Unverified, "key: %s signed it at %s, %w, until %s", k.id, stampTime(at), ErrOutside, stampTime(k.Until))
+	case k.Below != nil && (!ok || index >= below):
+		return fault.New(fault.Unverified, "key: %s signed it as entry %d of %s, %w: it was revoked before that entry", k.id, index, origin, ErrOutside)
+	}
+	return nil
+}
+
+// trustedSet joins the trusted root with the signers' keys.
 type trustedSet struct {
 	root.TrustedMaterial
 	keys root.TrustedMaterial
@@ -148,27 +243,44 @@ func NewVerifier(t Trust) (*Verifier, error) {
 	if err != nil {
 		return nil, fault.New(fault.Unverified, "trusted root cannot be read: %w", err)
 	}
-	pub, err := keys.ParsePublicPEM(t.PublicKey)
-	if err != nil {
-		return nil, fault.New(fault.Unverified, "signer's key cannot be read: %w", err)
+	all := t.Signers
+	if len(all) == 0 {
+		all = []SignerKey{{PublicKey: t.PublicKey}}
 	}
-	spki, err := x509.MarshalPKIXPublicKey(pub)
-	if err != nil {
-		return nil, fault.New(fault.Unverified, "signer's key cannot be read: %w", err)
+	v := &Verifier{signers: map[string]*signer{}}
+	known := map[string]*root.ExpiringKey{}
+	for _, k := range all {
+		pub, err := keys.ParsePublicPEM(k.PublicKey)
+		if err != nil {
+			return nil, fault.New(fault.Unverified, "signer's key cannot be read: %w", err)
+		}
+		spki, err := x509.MarshalPKIXPublicKey(pub)
+		if err != nil {
+			return nil, fault.New(fault.Unverified, "signer's key cannot be read: %w", err)
+		}
+		kv, err := signature.LoadVerifier(pub, crypto.SHA256)
+		if err != nil {
+			return nil, fault.New(fault.Unverified, "signer's key cannot be used: %w", err)
+		}
+		hint := keyHint(spki)
+		known[hint] = root.NewExpiringKey(kv, time.Time{}, time.Time{})
+		v.signers[hint] = &signer{k, kv, keys.ID(pub)}
 	}
-	kv, err := signature.LoadVerifier(pub, crypto.SHA256)
-	if err != nil {
-		return nil, fault.New(fault.Unverified, "signer's key cannot be used: %w", err)
-	}
-	hint := keyHint(spki)
-	set := trustedSet{tr, root.NewTrustedPublicKeyMaterialFromMapping(map[string]*root.ExpiringKey{
-		hint: root.NewExpiringKey(kv, time.Time{}, time.Time{}),
-	})}
-	full, err := verify.NewVerifier(set, verify.WithTransparencyLog(1), verify.WithSignedTimestamps(1), verify.WithoutStatementPredicate())
-	if err != nil {
+	v.trusted = trustedSet{tr, root.NewTrustedPublicKeyMaterialFromMapping(known)}
+	if v.full, err = verify.NewVerifier(v.trusted, verify.WithTransparencyLog(1), verify.WithSignedTimestamps(1), verify.WithoutStatementPredicate()); err != nil {
 		return nil, fmt.Errorf("set up verification: %w", err)
 	}
-	return &Verifier{trusted: set, full: full, key: kv, hint: hint, keyID: keys.ID(pub)}, nil
+	return v, nil
+}
+
+// keyIDs names the trusted keys.
+func (v *Verifier) keyIDs() string {
+	var ids []string
+	for _, k := range v.signers {
+		ids = append(ids, k.id)
+	}
+	slices.Sort(ids)
+	return strings.Join(ids, ", ")
 }
 
 // Verify is NewVerifier and Verifier.Verify in one, for a single bundle.
@@ -212,12 +324,14 @@ func (v *Verifier) VerifyWhole(bundleJSON []byte, artifact digest.Digest, predic
 	sig := env.Signatures[0].Sig
 
 	// Key.
-	if hint := b.VerificationMaterial.GetPublicKey().GetHint(); hint != v.hint {
-		return nil, fault.New(fault.Unverified, "key: the bundle was signed by another key than the trusted one (%s); it names %.64q", v.keyID, hint)
+	hint := b.VerificationMaterial.GetPublicKey().GetHint()
+	k := v.signers[hint]
+	if k == nil {
+		return nil, fault.New(fault.Unverified, "key: the bundle was signed by another key than the trusted one (%s); it names %.64q", v.keyIDs(), hint)
 	}
 	pae := dsse.PAE(env.PayloadType, env.Payload)
-	if err := v.key.VerifySignature(bytes.NewReader(sig), bytes.NewReader(pae)); err != nil {
-		return nil, fault.New(fault.Unverified, "key: the signature is not by the trusted key %s over this statement: %w", v.keyID, err)
+	if err := k.key.VerifySignature(bytes.NewReader(sig), bytes.NewReader(pae)); err != nil {
+		return nil, fault.New(fault.Unverified, "key: the signature is not by the trusted key %s over this statement: %w", k.id, err)
 	}
 
 	// File and type.
@@ -228,7 +342,7 @@ func (v *Verifier) VerifyWhole(bundleJSON []byte, artifact digest.Digest, predic
 	if out.PredicateType != predicateType {
 		return nil, fault.New(fault.Unverified, "type: the statement is of type %.120q, not %q", out.PredicateType, predicateType)
 	}
-	out.KeyID = v.keyID
+	out.KeyID = k.id
 
 	// Log.
 	if err := v.checkLog(b, out); err != nil {
@@ -241,6 +355,9 @@ func (v *Verifier) VerifyWhole(bundleJSON []byte, artifact digest.Digest, predic
 		return nil, fault.New(fault.Unverified, "time: the time stamp does not verify against the trusted root: %w", err)
 	}
 	out.Time = stamps[0].Time.UTC()
+	if err := v.inTime(k, out, b.VerificationMaterial.TlogEntries[0].GetLogId().GetKeyId()); err != nil {
+		return nil, err
+	}
 
 	// The stock verifier has the last word.
 	raw, err := hex.DecodeString(artifact.Hex())
@@ -263,6 +380,22 @@ func (v *Verifier) VerifyWhole(bundleJSON []byte, artifact digest.Digest, predic
 	out.Entry = b.VerificationMaterial.TlogEntries[0].GetCanonicalizedBody()
 	out.DSSE, err = bare(env.Payload, sig)
 	return out, err
+}
+
+// inTime checks that the signer's key and the log were in use when the statement was
+// stamped. What stamped it was, or the stamp would not have verified.
+func (v *Verifier) inTime(k *signer, out *Verified, logID []byte) error {
+	if err := k.believed(out.Time, out.LogOrigin, out.LogIndex); err != nil {
+		return err
+	}
+	log := v.trusted.RekorLogs()[hex.EncodeToString(logID)]
+	if log == nil {
+		return nil // said by checkLog
+	}
+	if at := out.Time; at.Before(log.ValidityPeriodStart) || !log.ValidityPeriodEnd.IsZero() && at.After(log.ValidityPeriodEnd) {
+		return fault.New(fault.Unverified, "log: the statement was stamped at %s, %w of %s", stampTime(at), ErrOutside, out.LogOrigin)
+	}
+	return nil
 }
 
 // checkLog checks the log entry, its proof and its checkpoint, and that what

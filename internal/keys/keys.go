@@ -56,12 +56,14 @@ type Set struct {
 	// key was thrown away when Leaf was made: nothing else can be certified.
 	Leaf, Root *x509.Certificate
 
+	dir     string
+	ring    *Ring
 	journal []byte
 }
 
 // Journal is the key under which the database's journal vouches for its rows. It
-// is derived from the log's key (HKDF, RFC 5869), so that database, log and keys
-// belong together and nothing more has to be kept.
+// is derived from the log's first key (HKDF, RFC 5869), so that database, log and
+// keys belong together, and kept beside the keys, so that it outlives that one.
 func (s *Set) Journal() []byte { return s.journal }
 
 // Open reads the set in dir, or makes it if dir is not there or empty. Keys are
@@ -86,36 +88,11 @@ func none(dir string) bool {
 
 // Read reads the set in dir and changes nothing; one that is not there is
 // fault.NotFound.
-func Read(dir string) (*Set, error) {
-	if none(dir) {
-		return nil, fault.Advise(fault.NotFound, "Put the folder back from a backup; new keys would orphan all that the old ones signed.",
-			"there are no keys in %s", dir)
-	}
-	var err error
-	if err := private(dir, true); err != nil {
-		return nil, err
-	}
-	var s Set
-	for _, k := range []struct {
-		file string
-		to   *crypto.Signer
-	}{{signerFile, &s.Signer}, {logFile, &s.Log}, {timestampFile, &s.Timestamp}} {
-		if *k.to, err = readKey(filepath.Join(dir, k.file)); err != nil {
-			return nil, err
-		}
-	}
-	if s.journal, err = journalKey(s.Log); err != nil {
-		return nil, fmt.Errorf("key of the journal: %w", err)
-	}
-	if s.Leaf, s.Root, err = readChain(filepath.Join(dir, chainFile)); err != nil {
-		return nil, err
-	}
-	pub, ok := s.Leaf.PublicKey.(*ecdsa.PublicKey)
-	if !ok || !pub.Equal(s.Timestamp.Public()) {
-		return nil, fault.New(fault.Corrupt, "keys in %s: %s does not certify the key in %s", dir, chainFile, timestampFile)
-	}
-	return &s, nil
-}
+func Read(dir string) (*Set, error) { return read(dir, "") }
+
+// ReadWithout is Read for a folder from which the private key of a role is lost: it
+// is there to be rotated, and cannot sign.
+func ReadWithout(dir string, lost Role) (*Set, error) { return read(dir, lost) }
 
 func journalKey(k crypto.Signer) ([]byte, error) {
 	p, ok := k.(*ecdsa.PrivateKey)
@@ -196,6 +173,15 @@ func create(dir string) (err error) {
 			return err
 		}
 		tsa = k // the last one is the time stamp's
+		if name == logFile {
+			journal, err := journalKey(k)
+			if err != nil {
+				return err
+			}
+			if err := writeSynced(filepath.Join(tmp, journalFile), []byte(hex.EncodeToString(journal)+"\n")); err != nil {
+				return err
+			}
+		}
 	}
 	chain, err := newChain(tsa.Public(), time.Now())
 	if err != nil {
@@ -337,25 +323,7 @@ func readChain(path string) (leaf, root *x509.Certificate, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	var certs []*x509.Certificate
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, nil, fault.New(fault.Corrupt, "certificates in %s: %w", path, err)
-		}
-		certs = append(certs, c)
-	}
-	if len(certs) != 2 {
-		return nil, nil, fault.New(fault.Corrupt, "certificates in %s: %d, want leaf and root", path, len(certs))
-	}
-	if err := certs[0].CheckSignatureFrom(certs[1]); err != nil {
-		return nil, nil, fault.New(fault.Corrupt, "certificates in %s: root does not certify leaf: %w", path, err)
-	}
-	return certs[0], certs[1], nil
+	return parseChain(rest, path)
 }
 
 func writeSynced(path string, b []byte) error {
