@@ -1,5 +1,6 @@
-// Package account says who somebody is: passwords, sessions, tokens and one-time
-// links. What they may do then is for internal/access.
+// Package account says who somebody is: passwords, passkeys, an OpenID Connect
+// provider, sessions, tokens and one-time links. What they may do then is for
+// internal/access.
 //
 // It keeps no secret: of passwords argon2id hashes (RFC 9106), of everything else,
 // which has 256 random bits, SHA-256. It gives one answer, at one price, for a
@@ -56,6 +57,17 @@ type Rows interface {
 	Link(ctx context.Context, hash string, now time.Time) (store.Link, error)
 	UseLink(ctx context.Context, hash string, u store.User, create bool, by store.By) error
 	RevokeLinks(ctx context.Context, purpose store.LinkPurpose, by store.By) error
+	AddPasskey(ctx context.Context, p store.Passkey, by store.By) error
+	UsePasskey(ctx context.Context, p store.Passkey, was string) error
+	RemovePasskey(ctx context.Context, p store.Passkey, issuer string, by store.By) error
+	Passkeys(ctx context.Context, user string) ([]store.Passkey, error)
+	Passkey(ctx context.Context, id string) (store.Passkey, error)
+	CreateUserOf(ctx context.Context, u store.User, i store.Identity, names []string, by store.By) (store.User, error)
+	AddIdentity(ctx context.Context, i store.Identity, by store.By) error
+	UseIdentity(ctx context.Context, issuer, subject string, now time.Time) error
+	RemoveIdentity(ctx context.Context, i store.Identity, issuer string, by store.By) error
+	Identities(ctx context.Context, user string) ([]store.Identity, error)
+	UserOfIdentity(ctx context.Context, issuer, subject string) (store.User, error)
 	Note(ctx context.Context, by store.By, action, org, project, object, detail string) error
 }
 
@@ -67,6 +79,9 @@ type Service struct {
 	slow  *limiter
 	dummy string        // a hash that no password has, for users that are not there
 	busy  chan struct{} // bounds how many passwords are hashed at a time
+
+	relying  *relying  // of passkeys; nil: there are none
+	provider *provider // to sign in with; nil: none
 }
 
 // New makes a service over rows; now is the clock, nil: time.Now.
@@ -156,18 +171,23 @@ func (s *Service) SignIn(ctx context.Context, name, password, address, agent str
 		return "", refused()
 	}
 	s.slow.forget("both " + address + " " + name)
-	return s.Begin(ctx, u, address, agent)
+	return s.begin(ctx, u, "password", address, agent)
 }
 
 // Begin begins a session of a user who has shown who it is, and gives the
 // cookie's value.
 func (s *Service) Begin(ctx context.Context, u store.User, address, agent string) (string, error) {
+	return s.begin(ctx, u, "link", address, agent)
+}
+
+// begin is Begin; via says for the audit log how the user showed it.
+func (s *Service) begin(ctx context.Context, u store.User, via, address, agent string) (string, error) {
 	if u.Disabled {
 		return "", refused()
 	}
 	value := random()
 	now := s.now()
-	by := store.By{Actor: u.Name, Via: "session", Address: address, At: now}
+	by := store.By{Actor: u.Name, Via: via, Address: address, At: now}
 	return value, s.rows.AddSession(ctx, store.Session{Hash: hashOf(value), User: u.ID, Agent: cut(agent, 200), Created: now, Seen: now, Expires: now.Add(SessionFor)}, by)
 }
 
