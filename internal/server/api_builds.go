@@ -59,6 +59,7 @@ func (s *Server) runDocument(r store.Run) api.Run {
 // buildAPI is builds, what they came to, and their logs.
 func (a surface) buildAPI(mux *http.ServeMux) {
 	s := a.Server
+	a.watchAPI(mux)
 	does(a, huma.Operation{OperationID: "list-runs", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/runs", Tags: []string{tagBuilds}, Summary: "A project's builds on this server"},
 		func(ctx context.Context, in *struct {
 			InProject

@@ -57,6 +57,7 @@ func (s *Server) routes() http.Handler {
 	own.HandleFunc("GET /metrics", s.writeMetrics)
 	if s.opts.Platform != nil {
 		s.projectRoutes(orgs)
+		s.runRoutes(orgs)
 		own.HandleFunc("GET /badge/{org}/{file}", s.badge)
 		own.HandleFunc("POST /orgs", s.post(s.postOrg))
 		own.HandleFunc("GET /search", s.search)

@@ -1,0 +1,29 @@
+package api
+
+import (
+	"time"
+
+	"hallmark/internal/digest"
+	"hallmark/internal/record"
+)
+
+// Step is one build of a run.
+type Step struct {
+	ID      string          `json:"id" doc:"Names it within the run"`
+	Step    digest.Digest   `json:"step" doc:"Of the plan"`
+	PURL    string          `json:"purl"`
+	Purpose record.Purpose  `json:"purpose" doc:"first, rebuild (the second build), prebuilt (thrown away), query (its backend is asked)"`
+	State   string          `json:"state" enum:"waiting,running,done,failed,blocked,skipped" doc:"blocked: something it is built with failed; skipped: not needed in the end"`
+	Phase   string          `json:"phase,omitempty" doc:"While it runs"`
+	Began   *time.Time      `json:"began,omitempty"`
+	Ended   *time.Time      `json:"ended,omitempty"`
+	Build   string          `json:"build,omitempty" doc:"Id of the build that came of it; names its stored log (find-log)"`
+	Outcome string          `json:"outcome,omitempty" doc:"succeeded or failed; of a second build how the two compare"`
+	Failure *record.Failure `json:"failure,omitempty" doc:"Why it failed, with the lines of its log that matter"`
+}
+
+// Steps are the builds of a run.
+type Steps struct {
+	Kept  bool   `json:"kept" doc:"false: the run has not begun, or is not in memory any more"`
+	Steps []Step `json:"steps"`
+}

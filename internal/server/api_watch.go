@@ -1,0 +1,48 @@
+package server
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"hallmark/internal/api"
+)
+
+// watchAPI is a run while it goes on: its steps, and what they say.
+func (a surface) watchAPI(mux *http.ServeMux) {
+	s := a.Server
+	const run = "/api/v1/projects/{org}/{project}/runs/{run}"
+	does(a, huma.Operation{OperationID: "list-steps", Method: http.MethodGet, Path: run + "/steps", Tags: []string{tagBuilds}, Summary: "What a build builds, and how far each step is",
+		Description: "From the server's memory: of the newest runs since its start. What was found built already is not among it."},
+		func(ctx context.Context, in *oneRun) (*body[api.Steps], error) {
+			p, err := s.hosted()
+			if err != nil {
+				return nil, err
+			}
+			_, live, err := p.Follow(ctx, asks(ctx).Who, in.Org, in.Project, in.Run)
+			if err != nil {
+				return nil, err
+			}
+			out := api.Steps{Steps: []api.Step{}}
+			if live != nil {
+				out.Kept = true
+				for _, x := range live.Steps() {
+					out.Steps = append(out.Steps, api.Step(x))
+				}
+			}
+			return answer(out, nil)
+		})
+	step := &huma.Param{Name: "step", In: "query", Schema: &huma.Schema{Type: "string"}, Description: "A step's id within the run; empty: whichever builds"}
+	from := &huma.Param{Name: "from", In: "query", Schema: &huma.Schema{Type: "integer"}, Description: "Where to go on, in bytes of the log"}
+	a.raw(mux, huma.Operation{OperationID: "get-running-log", Method: http.MethodGet, Path: run + "/log", Tags: []string{tagBuilds}, Summary: "What a step has said so far",
+		Description: "The build's own words without control characters, at most the newest 64 KiB, in whole lines while it runs. The header Hallmark-Next says where to go on, Hallmark-Left how many bytes are missing before it, Hallmark-Ended whether more can come. The whole log is stored when the step has ended."},
+		"text/plain", "The log so far", []*huma.Param{step, from}, func(w http.ResponseWriter, r *http.Request) {
+			if err := s.writeRunLog(w, r); err != nil {
+				s.failAPI(w, r, err)
+			}
+		})
+	a.raw(mux, huma.Operation{OperationID: "watch-run", Method: http.MethodGet, Path: run + "/events", Tags: []string{tagBuilds}, Summary: "A build as it goes on",
+		Description: "Server-sent events: run (how far it is), steps (all of them, when one changes), log (what the step says that was asked for), end. A watcher that is too slow is told how many bytes of a log it missed (left)."},
+		"text/event-stream", "Events until the run has ended", []*huma.Param{step, from}, func(w http.ResponseWriter, r *http.Request) { s.runFeed(w, r, s.failAPI, false) })
+}

@@ -1,0 +1,490 @@
+package server
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"hallmark/internal/fault"
+	"hallmark/internal/jobs"
+	"hallmark/internal/purl"
+	"hallmark/internal/record"
+	"hallmark/internal/store"
+)
+
+// runRoutes are the pages of a build while it runs, and after it.
+func (s *Server) runRoutes(orgs *http.ServeMux) {
+	orgs.HandleFunc("GET /{org}/{project}/builds/{run}", s.runPage)
+	orgs.HandleFunc("GET /{org}/{project}/builds/{run}/events", s.runEvents)
+	orgs.HandleFunc("GET /{org}/{project}/builds/{run}/log", s.runLog)
+}
+
+// Words for what a run's builds do.
+var (
+	stepStates = map[string]string{"waiting": "waiting", "running": "building", "done": "done", "failed": "failed", "blocked": "blocked", "skipped": "not needed"}
+	purposes   = map[record.Purpose]string{record.First: "first build", record.Rebuild: "second build", record.Prebuilt: "throw-away build", record.Query: "asking its backend"}
+)
+
+// maxSteps is how many builds of a group a page lists, unless all are asked for.
+const maxSteps = 60
+
+// stepView is one build of a run.
+type stepView struct {
+	jobs.Step
+	Name, Version, Word, What, Took, Path string
+}
+
+// Title names a build for people.
+func (v stepView) Title() string { return strings.TrimSpace(v.Name+" "+v.Version) + ", " + v.What }
+
+// stepGroup is the builds of a run that are as far as one another.
+type stepGroup struct {
+	Key, Title string
+	Steps      []stepView
+	Left       int  // how many more there are
+	Open       bool // unfolded at first
+}
+
+// stepsView is a run's builds, as a page and its events show them.
+type stepsView struct {
+	Groups []stepGroup
+	All    string // address of the page with all of them; empty: all are here
+	Any    bool
+}
+
+func newStepView(path string, x jobs.Step, now time.Time) stepView {
+	v := stepView{Step: x, Name: x.PURL, Word: cmp.Or(stepStates[x.State], x.State), What: cmp.Or(purposes[x.Purpose], string(x.Purpose)), Path: path + "?step=" + x.ID + "#log"}
+	if purl.Is(x.PURL) {
+		v.Name, v.Version = purl.PURL(x.PURL).Name(), purl.PURL(x.PURL).Version()
+	}
+	if x.Purpose == record.Rebuild && x.State == "done" && x.Outcome != "" {
+		v.Word = x.Outcome
+	}
+	switch {
+	case x.Began == nil:
+	case x.Ended != nil:
+		v.Took = took(x.Ended.Sub(*x.Began))
+	case x.State == "running":
+		v.Took = now.Sub(*x.Began).Round(time.Second).String()
+	}
+	return v
+}
+
+// bad tells whether a build came to something that a person should look at.
+func bad(x jobs.Step) bool {
+	return x.State == "failed" || x.State == "done" && (x.Outcome == string(record.Different) || x.Outcome == string(record.CouldNotBuild))
+}
+
+func newStepsView(path string, steps []jobs.Step, all bool) stepsView {
+	now := time.Now()
+	groups := []stepGroup{{Key: "failed", Title: "Failed", Open: true}, {Key: "running", Title: "Building now", Open: true},
+		{Key: "waiting", Title: "Waiting"}, {Key: "blocked", Title: "Blocked by a failure"}, {Key: "done", Title: "Done"}}
+	at := map[string]int{"running": 1, "waiting": 2, "blocked": 3}
+	v := stepsView{Any: len(steps) > 0}
+	for _, x := range steps {
+		g := 4
+		switch {
+		case bad(x):
+			g = 0
+		case x.State == "skipped":
+			continue // nobody waits for it, and nothing came of it
+		case at[x.State] > 0:
+			g = at[x.State]
+		}
+		groups[g].Steps = append(groups[g].Steps, newStepView(path, x, now))
+	}
+	slices.SortStableFunc(groups[4].Steps, func(a, b stepView) int { // the newest first
+		switch {
+		case a.Ended == nil || b.Ended == nil:
+			return 0
+		}
+		return b.Ended.Compare(*a.Ended)
+	})
+	for _, g := range groups {
+		if len(g.Steps) == 0 {
+			continue
+		}
+		if !all && len(g.Steps) > maxSteps {
+			g.Left = len(g.Steps) - maxSteps
+			g.Steps = g.Steps[:maxSteps]
+			v.All = path + "?all=1"
+		}
+		g.Open = g.Open || all
+		v.Groups = append(v.Groups, g)
+	}
+	return v
+}
+
+// chosen is the build whose log is shown: the one that was asked for, else the one
+// that was shown before as long as it runs, else the oldest that runs, else the
+// first that failed, else the last that ended.
+func chosen(steps []jobs.Step, asked, before string) (jobs.Step, bool) {
+	best, rank := -1, 0
+	for i, x := range steps {
+		n := 0
+		switch {
+		case asked != "":
+			if x.ID == asked {
+				return x, true
+			}
+			continue
+		case x.State == "running" && x.ID == before:
+			n = 5
+		case x.State == "running":
+			n = 4
+		case bad(x):
+			n = 3
+		case x.ID == before:
+			n = 2
+		case x.Build != "":
+			n = 1
+		}
+		newer := best >= 0 && n == 1 && rank == 1 && x.Ended != nil && steps[best].Ended != nil && x.Ended.After(*steps[best].Ended)
+		if n > rank || newer {
+			best, rank = i, n
+		}
+	}
+	if best < 0 {
+		return jobs.Step{}, false
+	}
+	return steps[best], true
+}
+
+// logView is what a build says.
+type logView struct {
+	Step stepView
+	Said jobs.Said
+	Kept bool   // something is in memory
+	Next int64  // where the next piece begins
+	Text string // address of the log so far
+	Full string // address of the whole log; empty: it is not stored yet
+}
+
+type runView struct {
+	Top      projectHead
+	Run      store.Run
+	State    jobs.State
+	Path     string
+	Here     string // the address of the page as it was asked for
+	Steps    stepsView
+	Log      *logView // nil: there is no build to show
+	Asked    string   // the build that was asked for; empty: whichever is of interest
+	InMemory bool     // the run's builds are known
+	Begun    bool
+	Took     string
+}
+
+// runState is how far a run is.
+func (s *Server) runState(r store.Run) jobs.State {
+	st := jobs.State{Run: r.ID, Project: r.Org + "/" + r.Name, Commit: "commit:" + r.Commit.String(), Asked: r.Asked, State: r.State, Message: r.Message, Since: r.Created, Doing: []jobs.Doing{}, Notes: []string{}}
+	if s.opts.Watch != nil {
+		if now, ok, _ := s.opts.Watch(st.Project); ok && now.Run == r.ID && !r.State.Done() {
+			return now
+		}
+	}
+	return st
+}
+
+// runPage shows a build of a commit: its steps, and what one of them says.
+func (s *Server) runPage(w http.ResponseWriter, r *http.Request) {
+	ctx, org, name := r.Context(), r.PathValue("org"), r.PathValue("project")
+	run, live, err := s.opts.Platform.Follow(ctx, asks(ctx).Who, org, name, r.PathValue("run"))
+	if err != nil {
+		s.failPage(w, r, err)
+		return
+	}
+	q := r.URL.Query()
+	v := runView{Top: s.projectHead(ctx, org, name, "builds"), Run: run, State: s.runState(run), Path: "/" + org + "/" + name + "/builds/" + run.ID, Here: r.URL.RequestURI(), InMemory: live != nil, Begun: !run.Started.IsZero()}
+	if v.Begun {
+		end := run.Finished
+		if end.IsZero() {
+			end = time.Now()
+		}
+		v.Took = took(end.Sub(run.Started))
+	}
+	if live != nil {
+		steps := live.Steps()
+		v.Steps = newStepsView(v.Path, steps, q.Get("all") != "")
+		x, ok := chosen(steps, q.Get("step"), "")
+		if ok {
+			v.Asked = q.Get("step")
+		} else if q.Get("step") != "" {
+			s.failPage(w, r, fault.Advise(fault.NotFound, "Choose another on the build's page: "+v.Path, "the build has no step of that name"))
+			return
+		}
+		if ok {
+			l := &logView{Step: newStepView(v.Path, x, time.Now()), Text: v.Path + "/log?step=" + x.ID}
+			l.Said, l.Kept = live.Said(x.ID, 0)
+			l.Next = l.Said.Next
+			if x.Build != "" {
+				l.Full = "/api/v1/projects/" + org + "/" + name + "/log/text?artifact=" + x.Build + "&commit=commit:" + run.Commit.String()
+			}
+			v.Log = l
+		}
+	}
+	w.Header().Set("Cache-Control", "private, no-store")
+	s.render(w, r, http.StatusOK, "run", "Build of "+org+"/"+name, v)
+}
+
+// runLog gives what a step of a run has said so far, as far as it is in memory, as
+// plain text. Where it goes on stands in the header Hallmark-Next; what is missing
+// before it, in bytes, in Hallmark-Left.
+func (s *Server) runLog(w http.ResponseWriter, r *http.Request) {
+	if err := s.writeRunLog(w, r); err != nil {
+		s.fail(w, r, err)
+	}
+}
+
+func (s *Server) writeRunLog(w http.ResponseWriter, r *http.Request) error {
+	ctx, q := r.Context(), r.URL.Query()
+	p, err := s.hosted()
+	if err != nil {
+		return err
+	}
+	_, live, err := p.Follow(ctx, asks(ctx).Who, r.PathValue("org"), r.PathValue("project"), r.PathValue("run"))
+	if err != nil {
+		return err
+	}
+	from, err := fromOf(q.Get("from"))
+	if err != nil {
+		return err
+	}
+	none := fault.Advise(fault.NotFound, "Ask for the stored log once the step has ended; logs of running builds are kept in memory, of the newest alone.", "nothing is kept of what that step says")
+	if live == nil {
+		return none
+	}
+	step := q.Get("step")
+	if step == "" {
+		if x, ok := chosen(live.Steps(), "", ""); ok {
+			step = x.ID
+		}
+	}
+	said, ok := live.Said(step, from)
+	if !ok {
+		return none
+	}
+	h := w.Header()
+	h.Set("Cache-Control", "private, no-store")
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Hallmark-Step", step)
+	h.Set("Hallmark-Next", strconv.FormatInt(said.Next, 10))
+	h.Set("Hallmark-Left", strconv.FormatInt(said.Left, 10))
+	h.Set("Hallmark-Ended", strconv.FormatBool(said.Ended))
+	h.Set("Content-Length", strconv.Itoa(len(said.Text)))
+	if r.Method != http.MethodHead {
+		_, err = w.Write([]byte(said.Text))
+	}
+	_ = err // the client is gone
+	return nil
+}
+
+// fromOf reads where in a log somebody wants to go on.
+func fromOf(text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return 0, fault.New(fault.Usage, "from=%.40q: want a number of bytes, 0 or more", text)
+	}
+	return n, nil
+}
+
+// How often a watcher is told.
+const (
+	eventPause = 500 * time.Millisecond // between two events
+	stepsPause = time.Second            // between two lists of steps
+	stillHere  = 15 * time.Second       // after which the right to read is asked for again
+	writeTime  = 20 * time.Second       // in which a watcher has to take an event
+)
+
+// runEvents is runFeed for the page.
+func (s *Server) runEvents(w http.ResponseWriter, r *http.Request) {
+	s.runFeed(w, r, s.fail, true)
+}
+
+// logEvent is a piece of a log on its way.
+type logEvent struct {
+	Step  string `json:"step"`
+	Title string `json:"title"`
+	jobs.Said
+}
+
+// feed is what one watcher was told.
+type feed struct {
+	w      http.ResponseWriter
+	c      *http.ResponseController
+	state  []byte
+	steps  []byte
+	at     time.Time // of steps
+	step   string    // whose log is told
+	next   int64
+	silent bool // the end of that log was told
+}
+
+func (f *feed) send(event string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return f.write(event, b)
+}
+
+func (f *feed) write(event string, b []byte) error {
+	if err := f.c.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(f.w, "event: %s\ndata: %s\n\n", event, b)
+	return err
+}
+
+// runFeed tells a watcher of a run, as server-sent events, how far it is ("run"),
+// its steps when they change ("steps"), what the step that was asked for says
+// ("log"; without one, whichever builds), and that it has ended ("end"). What a slow
+// watcher does not take in time is left out and counted.
+func (s *Server) runFeed(w http.ResponseWriter, r *http.Request, fail func(http.ResponseWriter, *http.Request, error), page bool) {
+	ctx, q := r.Context(), r.URL.Query()
+	org, name, id := r.PathValue("org"), r.PathValue("project"), r.PathValue("run")
+	p, err := s.hosted()
+	if err != nil {
+		fail(w, r, err)
+		return
+	}
+	run, live, err := p.Follow(ctx, asks(ctx).Who, org, name, id)
+	from, ferr := fromOf(q.Get("from"))
+	if err = cmp.Or(err, ferr); err != nil {
+		fail(w, r, err)
+		return
+	}
+	if s.opts.Watch == nil {
+		fail(w, r, fault.New(fault.Unsupported, "this server builds nothing"))
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no")
+	f := &feed{w: w, c: http.NewResponseController(w), step: q.Get("step"), next: from}
+	asked := f.step
+	beat := time.NewTicker(stillHere)
+	defer beat.Stop()
+	for {
+		// First the channels, then the look: nothing is missed between.
+		_, _, changed := s.opts.Watch(org + "/" + name)
+		var more <-chan struct{}
+		if live != nil {
+			more = live.Changed()
+		}
+		later, err := s.tellRun(f, run, live, asked, page)
+		if err != nil {
+			return
+		}
+		if run.State.Done() {
+			_ = f.send("end", s.runState(run))
+			_ = f.c.Flush()
+			return
+		}
+		if err := f.c.Flush(); err != nil {
+			return
+		}
+		var again <-chan time.Time
+		if later {
+			again = time.After(stepsPause)
+		}
+		ask := live == nil
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.stopping:
+			return
+		case <-beat.C:
+			ask = true
+			if err := f.c.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+				return
+			}
+			fmt.Fprint(w, ": still here\n\n")
+		case <-changed:
+		case <-more:
+		case <-again:
+		}
+		select {
+		case <-time.After(eventPause):
+		case <-ctx.Done():
+			return
+		}
+		// Whoever may not read it any more is told no more. It is asked when it may
+		// have ended, and now and then.
+		if st, ok, _ := s.opts.Watch(org + "/" + name); ask || !ok || st.Run != run.ID || st.State != run.State {
+			if run, live, err = p.Follow(ctx, asks(ctx).Who, org, name, id); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// tellRun sends what is new; later says that there is more, which has to wait.
+func (s *Server) tellRun(f *feed, run store.Run, live *jobs.Live, asked string, page bool) (later bool, err error) {
+	state, err := json.Marshal(s.runState(run))
+	if err != nil {
+		return false, err
+	}
+	if !bytes.Equal(state, f.state) {
+		f.state = state
+		if err := f.write("run", state); err != nil {
+			return false, err
+		}
+	}
+	if live == nil {
+		return false, nil
+	}
+	steps := live.Steps()
+	if time.Since(f.at) < stepsPause && !run.State.Done() {
+		later = true
+	} else {
+		b, err := stepsEvent("/"+run.Org+"/"+run.Name+"/builds/"+run.ID, steps, page)
+		if err != nil {
+			return false, err
+		}
+		if !bytes.Equal(b, f.steps) {
+			f.steps, f.at = b, time.Now()
+			if err := f.write("steps", b); err != nil {
+				return false, err
+			}
+		}
+	}
+	x, ok := chosen(steps, asked, f.step)
+	if !ok {
+		return later, nil
+	}
+	if x.ID != f.step {
+		if f.step != "" || asked == "" {
+			f.next = 0
+		}
+		f.step, f.silent = x.ID, false
+	}
+	said, ok := live.Said(x.ID, f.next)
+	if !ok || f.silent || said.Text == "" && !said.Ended {
+		return later, nil
+	}
+	f.next, f.silent = said.Next, said.Ended
+	return later, f.send("log", logEvent{x.ID, newStepView("", x, time.Now()).Title(), said})
+}
+
+// stepsEvent is a list of steps as an event: for a page as the page shows it, for a
+// program as data.
+func stepsEvent(path string, steps []jobs.Step, page bool) ([]byte, error) {
+	if !page {
+		return json.Marshal(map[string]any{"steps": steps})
+	}
+	var b bytes.Buffer
+	if err := pages()["run"].ExecuteTemplate(&b, "steps", newStepsView(path, steps, false)); err != nil {
+		return nil, err
+	}
+	return json.Marshal(map[string]string{"html": b.String()})
+}
