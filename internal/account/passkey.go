@@ -271,13 +271,16 @@ func parseAssertion(response []byte) (*protocol.ParsedCredentialAssertionData, e
 	return parsed, nil
 }
 
-// said is what webauthn says of a failure, for the audit log: no bytes that were
-// sent.
+// said is what webauthn says of a failure, for the audit log.
 func said(err error) string {
-	if e := (*protocol.Error)(nil); errors.As(err, &e) && e.Details != "" {
-		return cut(e.Details, 200)
+	e := (*protocol.Error)(nil)
+	if !errors.As(err, &e) || e.Details == "" {
+		return "it does not verify"
 	}
-	return "it does not verify"
+	if e.DevInfo == "" {
+		return printable(e.Details, 200)
+	}
+	return printable(e.Details, 200) + ": " + printable(e.DevInfo, 200)
 }
 
 // refusedPasskey enters into the audit log that a passkey of u was refused, and
