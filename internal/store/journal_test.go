@@ -99,6 +99,7 @@ func fill(t *testing.T, s *store.Store, b *blob.Store) {
 	must(s.RevokeToken(ctx, "t-bob", by))
 	must(s.UseToken(ctx, "t-ann", at))
 	must(s.SetSettings(ctx, store.Settings{Org: "acme", Name: "web", Public: true}, by))
+	must(s.SetDefaultBranch(ctx, "acme", "web", "bob", by))
 	if found, err := s.Check(ctx); err != nil || len(found) != 0 {
 		t.Fatalf("before anything was changed: %+v, %v", found, err)
 	}

@@ -8,7 +8,6 @@ import (
 	"github.com/uptrace/bun"
 
 	"hallmark/internal/access"
-	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 )
 
@@ -30,21 +29,6 @@ type Member struct {
 	Role    string    `bun:"role"` // access.Role
 	Created time.Time `bun:"created"`
 }
-
-// Branch is a further line of a project's commits; the line main is the project's
-// head.
-type Branch struct {
-	bun.BaseModel `bun:"table:branches"`
-
-	Org     string        `bun:"org,pk"`
-	Name    string        `bun:"name,pk"`
-	Branch  string        `bun:"branch,pk"`
-	Head    digest.Digest `bun:"head"`
-	Created time.Time     `bun:"created"`
-}
-
-// MainBranch is the branch that every project has: its head.
-const MainBranch = "main"
 
 // Settings of a project. One without a row has the zero value.
 type Settings struct {
@@ -77,9 +61,6 @@ func (w Waiver) Holds(now time.Time) bool { return w.Ended.IsZero() && now.Befor
 func (o Org) place() place { return place{"orgs", o.Name, "name = ?", []any{o.Name}} }
 func (m Member) place() place {
 	return place{"members", m.Org + "/" + m.User, "org = ? AND user_id = ?", []any{m.Org, m.User}}
-}
-func (b Branch) place() place {
-	return place{"branches", b.Org + "/" + b.Name + "/" + b.Branch, "org = ? AND name = ? AND branch = ?", []any{b.Org, b.Name, b.Branch}}
 }
 func (v Settings) place() place {
 	return place{"settings", v.Org + "/" + v.Name, "org = ? AND name = ?", []any{v.Org, v.Name}}
@@ -257,63 +238,5 @@ func (s *Store) EndWaiver(ctx context.Context, org, name, id string, by By) erro
 			return err
 		}
 		return s.record(ctx, tx, by.did("waiver.end", org, name, w.PURL, ""))
-	})
-}
-
-// Branches lists a project's branches but main, by name.
-func (s *Store) Branches(ctx context.Context, org, name string) ([]Branch, error) {
-	return list[Branch](ctx, s, "branches", "branch", "org = ? AND name = ?", org, name)
-}
-
-// BranchHead is the newest commit of a branch; fault.NotFound if there is none.
-func (s *Store) BranchHead(ctx context.Context, org, name, branch string) (Commit, error) {
-	if branch == "" || branch == MainBranch {
-		return s.Head(ctx, org, name)
-	}
-	b, err := one[Branch](ctx, s, fmt.Sprintf("branch %.80q of %s/%s", branch, org, name), "branch", "org = ? AND name = ? AND branch = ?", org, name, branch)
-	if err != nil {
-		return Commit{}, err
-	}
-	return s.Commit(ctx, b.Head)
-}
-
-// SetBranch moves a branch from old (empty: it is new) to the stored commit next of
-// the same project; fault.Conflict if it is elsewhere by now. For main it is
-// SetHead.
-func (s *Store) SetBranch(ctx context.Context, org, name, branch string, old, next digest.Digest, by By) error {
-	return s.change(ctx, fmt.Sprintf("branch %.80s of %s/%s", branch, org, name), func(ctx context.Context, tx bun.Tx) error {
-		return s.moveBranch(ctx, tx, org, name, branch, old, next, by)
-	})
-}
-
-func (s *Store) moveBranch(ctx context.Context, tx bun.Tx, org, name, branch string, old, next digest.Digest, by By) error {
-	if branch == "" || branch == MainBranch {
-		return s.setHead(ctx, tx, org, name, old, next)
-	}
-	if err := access.CheckName("branch", branch); err != nil {
-		return err
-	}
-	if err := commitOf(ctx, tx, org, name, next); err != nil {
-		return err
-	}
-	b := Branch{Org: org, Name: name, Branch: branch, Head: next, Created: utc(by.At)}
-	if old == "" {
-		return insert(ctx, s, tx, &b, "there is a branch of this name")
-	}
-	res, err := tx.NewUpdate().Model((*Branch)(nil)).Set("head = ?", next).
-		Where("org = ? AND name = ? AND branch = ? AND head = ?", org, name, branch, old).Exec(ctx)
-	if err := changedOne(res, err, "it is no longer %q: somebody else made a commit", old); err != nil {
-		return err
-	}
-	return s.seal(ctx, tx, b.place())
-}
-
-// RemoveBranch forgets a branch; its commits stay.
-func (s *Store) RemoveBranch(ctx context.Context, org, name, branch string, by By) error {
-	return s.change(ctx, fmt.Sprintf("branch %s of %s/%s", branch, org, name), func(ctx context.Context, tx bun.Tx) error {
-		if err := remove(ctx, s, tx, Branch{Org: org, Name: name, Branch: branch}); err != nil {
-			return err
-		}
-		return s.record(ctx, tx, by.did("branch.remove", org, name, branch, ""))
 	})
 }

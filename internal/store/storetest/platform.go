@@ -308,6 +308,38 @@ func Platform(t *testing.T, b Backend) {
 		_, err = s.BranchHead(ctx, "acme", "web", "try")
 		want(t, err, fault.NotFound)
 		clean(t, s)
+
+		// The project's head is its default branch's, whichever that is.
+		is := func(branch string, id digest.Digest) {
+			t.Helper()
+			if c, err := s.BranchHead(ctx, "acme", "web", branch); err != nil || c.ID != id {
+				t.Errorf("the head of %q is %s, %v; want %s", branch, c.ID, err, id)
+			}
+		}
+		must(t, s.SetBranch(ctx, "acme", "web", "feature/New_api", "", two, by))
+		want(t, s.SetDefaultBranch(ctx, "acme", "web", "none", by), fault.NotFound)
+		want(t, s.SetDefaultBranch(ctx, "acme", "web", "main", by), fault.Conflict)
+		want(t, s.SetDefaultBranch(ctx, "acme", "none", "main", by), fault.Conflict)
+		must(t, s.SetDefaultBranch(ctx, "acme", "web", "feature/New_api", by))
+		is("", two)
+		is("feature/New_api", two)
+		is("main", one)
+		if d, err := s.DefaultBranch(ctx, "acme", "web"); err != nil || d != "feature/New_api" {
+			t.Errorf("the default branch is %q, %v", d, err)
+		}
+		if bs, err := s.Branches(ctx, "acme", "web"); err != nil || len(bs) != 1 || bs[0].Branch != "main" || bs[0].Head != one {
+			t.Errorf("the other branches are %+v, %v", bs, err)
+		}
+		want(t, s.RemoveBranch(ctx, "acme", "web", "feature/New_api", by), fault.Conflict)
+		want(t, s.RemoveBranch(ctx, "acme", "web", "", by), fault.Conflict)
+		must(t, s.SetBranch(ctx, "acme", "web", "main", one, two, by))
+		is("main", two)
+		must(t, s.SetBranch(ctx, "acme", "web", "", two, one, by))
+		is("feature/New_api", one)
+		must(t, s.SetDefaultBranch(ctx, "acme", "web", "main", by))
+		is("", two)
+		is("feature/New_api", one)
+		must(t, s.RemoveBranch(ctx, "acme", "web", "feature/New_api", by))
 		clean(t, s)
 	})
 
