@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"hallmark/internal/api"
 	"hallmark/internal/app"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
@@ -296,7 +297,7 @@ func (c *verifyCmd) Run(e *env) error {
 		return err
 	}
 	defer a.Close()
-	var v *app.Verification
+	var v *api.Verification
 	switch {
 	case c.What == "" || strings.HasPrefix(c.What, "commit:"):
 		if c.What != "" {
@@ -323,7 +324,6 @@ func (c *verifyCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	bad := 0
 	err = e.print(v, func(w io.Writer) error {
 		for _, k := range v.Checks {
 			if !k.OK {
@@ -332,15 +332,10 @@ func (c *verifyCmd) Run(e *env) error {
 		}
 		return nil
 	})
-	for _, k := range v.Checks {
-		if !k.OK {
-			bad++
-		}
-	}
 	if err != nil {
 		return err
 	}
-	if bad > 0 {
+	if bad := v.Failed(); bad > 0 {
 		return &gateError{exitUnverified, fmt.Sprintf("%d of %d checks failed", bad, len(v.Checks))}
 	}
 	if !e.global.JSON {

@@ -542,33 +542,29 @@ func (e *env) showHops(hops []status.Hop, uri string) error {
 	})
 }
 
-// onServer checks a file that came from the server, or what is signed about an
-// artifact.
+// onServer checks a commit, a file that came from the server, or what is signed
+// about an artifact.
 func (c *verifyCmd) onServer(e *env) error {
 	if c.Offline {
 		return notOnServer("verify --offline", "Keep the evidence (hallmark export evidence ARTIFACT -o DIR): its README has the commands that check it without a network.")
-	}
-	if c.What == "" || strings.HasPrefix(c.What, "commit:") {
-		return notOnServer("verify of a whole commit", "Name a file, a folder that hallmark export evidence wrote, or an artifact.")
 	}
 	s, cfg, err := e.onServer()
 	if err != nil {
 		return err
 	}
-	var v *client.Verification
-	if isFile(c.What) {
+	var v *api.Verification
+	switch {
+	case c.What == "" || strings.HasPrefix(c.What, "commit:"):
+		if v, err = s.VerifyCommit(e.ctx, cfg.Project, c.What); err == nil && c.What == "" {
+			err = e.lockOnServer(s, cfg.Project, v)
+		}
+	case isFile(c.What):
 		v, err = s.VerifyFile(e.ctx, cfg.Project, c.What)
-	} else {
+	default:
 		v, err = s.VerifyArtifact(e.ctx, cfg.Project, c.What)
 	}
 	if err != nil {
 		return err
-	}
-	bad := 0
-	for _, k := range v.Checks {
-		if !k.OK {
-			bad++
-		}
 	}
 	err = e.print(v, func(w io.Writer) error {
 		for _, k := range v.Checks {
@@ -581,13 +577,26 @@ func (c *verifyCmd) onServer(e *env) error {
 	if err != nil {
 		return err
 	}
-	if bad > 0 {
+	if bad := v.Failed(); bad > 0 {
 		return &gateError{exitUnverified, fmt.Sprintf("%d of %d checks failed", bad, len(v.Checks))}
 	}
 	if !e.global.JSON {
 		fmt.Fprintf(e.out, "verified: %d checks passed, under the keys that %s gives\n", len(v.Checks), s.Server())
 	}
 	return nil
+}
+
+// lockOnServer adds to a verification whether the lock file here, if there is one,
+// is what the server gives.
+func (e *env) lockOnServer(s *client.Client, name string, v *api.Verification) error {
+	b, err := os.ReadFile(filepath.Join(e.global.Dir, project.LockFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("verify %s: %w", project.LockFile, err)
+	}
+	return s.VerifyLock(e.ctx, name, b, v)
 }
 
 func (c *exportEvidence) onServer(e *env) error {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 
+	"hallmark/internal/api"
 	"hallmark/internal/digest"
 	"hallmark/internal/evidence"
 	"hallmark/internal/fault"
@@ -102,7 +103,7 @@ func (a *App) ExportEvidence(ctx context.Context, r *Report, f Found, dir string
 // all that VerifyArtifact checks, or a file that was exported from here, which
 // must be what would be exported now, byte for byte. A folder is checked file by
 // file.
-func (a *App) VerifyFile(ctx context.Context, r *Report, path string) (*Verification, error) {
+func (a *App) VerifyFile(ctx context.Context, r *Report, path string) (*api.Verification, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, fault.New(fault.NotFound, "verify: %w", err)
@@ -114,10 +115,10 @@ func (a *App) VerifyFile(ctx context.Context, r *Report, path string) (*Verifica
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
-	all := &Verification{OK: true}
+	all := &api.Verification{OK: true}
 	for _, e := range es {
 		if !e.Type().IsRegular() {
-			all.add("", "file "+e.Name(), errors.New("it is no plain file, so it was not exported from here"))
+			all.Add("", "file "+e.Name(), errors.New("it is no plain file, so it was not exported from here"))
 			continue
 		}
 		v, err := a.verifyFile(ctx, r, filepath.Join(path, e.Name()))
@@ -127,12 +128,12 @@ func (a *App) VerifyFile(ctx context.Context, r *Report, path string) (*Verifica
 		all.Checks, all.OK = append(all.Checks, v.Checks...), all.OK && v.OK
 	}
 	if len(es) == 0 {
-		all.add("", "folder "+filepath.Base(path), errors.New("there is nothing in it"))
+		all.Add("", "folder "+filepath.Base(path), errors.New("there is nothing in it"))
 	}
 	return all, nil
 }
 
-func (a *App) verifyFile(ctx context.Context, r *Report, path string) (*Verification, error) {
+func (a *App) verifyFile(ctx context.Context, r *Report, path string) (*api.Verification, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fault.New(fault.NotFound, "verify: %w", err)
@@ -145,7 +146,7 @@ func (a *App) verifyFile(ctx context.Context, r *Report, path string) (*Verifica
 	if found, err := r.Find(d.String()); err == nil {
 		return a.VerifyArtifact(ctx, r, found)
 	}
-	v := &Verification{OK: true}
+	v := &api.Verification{OK: true}
 	var b []byte
 	if size <= evidence.MaxBundle {
 		if b, err = io.ReadAll(io.NewSectionReader(f, 0, size)); err != nil {
@@ -153,7 +154,7 @@ func (a *App) verifyFile(ctx context.Context, r *Report, path string) (*Verifica
 		}
 	}
 	what, err := a.exported(ctx, r, d, b)
-	v.add("", "file "+filepath.Base(path)+" is "+what, err)
+	v.Add("", "file "+filepath.Base(path)+" is "+what, err)
 	return v, nil
 }
 
@@ -195,7 +196,7 @@ func (a *App) exported(ctx context.Context, r *Report, d digest.Digest, b []byte
 		}
 		vf, err := check.Verify(b, row.Subject, row.PredicateType)
 		if err == nil {
-			err = evidence.CheckConsistency(ctx, a.path("log"), a.keys.Log.Public(), vf)
+			err = a.logConsistent(ctx, vf)
 		}
 		return what, err
 	}
@@ -225,7 +226,7 @@ func (a *App) exported(ctx context.Context, r *Report, d digest.Digest, b []byte
 
 // VerifyLock adds to a verification whether hallmark.lock in dir, if there is one,
 // says what the commit that it names was solved to, byte for byte.
-func (a *App) VerifyLock(ctx context.Context, dir string, v *Verification) error {
+func (a *App) VerifyLock(ctx context.Context, dir string, v *api.Verification) error {
 	b, err := os.ReadFile(filepath.Join(dir, project.LockFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -233,7 +234,7 @@ func (a *App) VerifyLock(ctx context.Context, dir string, v *Verification) error
 	if err != nil {
 		return fmt.Errorf("verify %s: %w", project.LockFile, err)
 	}
-	v.add("", project.LockFile+" says what its commit was solved to", a.checkLock(ctx, b))
+	v.Add("", project.LockFile+" says what its commit was solved to", a.checkLock(ctx, b))
 	return nil
 }
 

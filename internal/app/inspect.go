@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"hallmark/internal/api"
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/pypi"
 	"hallmark/internal/fault"
@@ -134,36 +135,13 @@ func (r *Report) Why(name string) ([]status.Hop, error) {
 	return hops, err
 }
 
-// Check is one thing that a verification looked at.
-type Check struct {
-	Artifact purl.PURL `json:"artifact,omitempty"`
-	What     string    `json:"what"`
-	OK       bool      `json:"ok"`
-	Detail   string    `json:"detail,omitempty"`
-}
-
-// Verification is all that a verification looked at.
-type Verification struct {
-	OK     bool    `json:"ok"`
-	Checks []Check `json:"checks"`
-}
-
-func (v *Verification) add(u purl.PURL, what string, err error) {
-	c := Check{Artifact: u, What: what, OK: err == nil}
-	if err != nil {
-		c.Detail = oneSentence(err)
-	}
-	v.Checks = append(v.Checks, c)
-	v.OK = v.OK && c.OK
-}
-
 // oneSentence is an error's text without line ends.
 func oneSentence(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // VerifyArtifact checks one artifact: its bytes, the signatures about it, their
 // places in the log, the log itself, and that the policy calls it, and all of its
 // closure, secure. Nothing that was verified before is believed.
-func (a *App) VerifyArtifact(ctx context.Context, r *Report, f Found) (*Verification, error) {
+func (a *App) VerifyArtifact(ctx context.Context, r *Report, f Found) (*api.Verification, error) {
 	p, err := a.verifyPass(ctx, r)
 	if err != nil {
 		return nil, err
@@ -173,7 +151,7 @@ func (a *App) VerifyArtifact(ctx context.Context, r *Report, f Found) (*Verifica
 	for _, d := range status.Closure(r.Solved.Plan, f.PURL) {
 		g, err := r.Find(string(d))
 		if err != nil {
-			p.v.add(d, "closure", err)
+			p.v.Add(d, "closure", err)
 			continue
 		}
 		p.what("closure", g, func() error { return secureError(r, d) })
@@ -199,12 +177,12 @@ func secureError(r *Report, u purl.PURL) error {
 // bytes and signatures, and that each signed verdict is the one that the evidence
 // gives. Community artifacts are no failure: nothing is claimed of them. Nothing
 // that was verified before is believed.
-func (a *App) VerifyCommit(ctx context.Context, r *Report) (*Verification, error) {
+func (a *App) VerifyCommit(ctx context.Context, r *Report) (*api.Verification, error) {
 	p, err := a.verifyPass(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	p.v.add("", "plan "+p.r.Solved.ID.Short()+" is whole", p.r.Solved.Plan.Check())
+	p.v.Add("", "plan "+p.r.Solved.ID.Short()+" is whole", p.r.Solved.Plan.Check())
 	for _, u := range slices.Sorted(maps.Keys(p.r.Verdicts)) {
 		f, err := p.r.Find(string(u))
 		if err != nil || f.Digest == "" {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"hallmark/internal/api"
 	"hallmark/internal/app"
 	"hallmark/internal/app/apptest"
 	"hallmark/internal/digest"
@@ -293,7 +294,7 @@ func TestFlipEveryByteOfAnExport(t *testing.T) {
 		})
 	}
 	n += flips(t, filepath.Join(p.dir, "hallmark.lock"), 2000, func(i int) {
-		v := &app.Verification{OK: true}
+		v := &api.Verification{OK: true}
 		if err := a.VerifyLock(t.Context(), p.dir, v); err != nil || v.OK {
 			t.Errorf("hallmark.lock, byte %d: %v, accepted", i, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	"hallmark/internal/api"
 	"hallmark/internal/evidence"
 	"hallmark/internal/record"
 )
@@ -16,8 +17,8 @@ type verifyPass struct {
 	a     *App
 	r     *Report // of a fresh checker
 	check *checker
-	v     *Verification
-	todo  []func(ctx context.Context) ([]Check, error)
+	v     *api.Verification
+	todo  []func(ctx context.Context) ([]api.Check, error)
 
 	mu    sync.Mutex
 	grown map[string]error // whether the log grew from a checkpoint, by size and root
@@ -26,7 +27,7 @@ type verifyPass struct {
 // verifyPass begins a verification with the log. A report that rests on what was
 // verified before is made anew.
 func (a *App) verifyPass(ctx context.Context, r *Report) (*verifyPass, error) {
-	p := &verifyPass{a: a, r: r, check: r.check, v: &Verification{OK: true}, grown: map[string]error{}}
+	p := &verifyPass{a: a, r: r, check: r.check, v: &api.Verification{OK: true}, grown: map[string]error{}}
 	if p.check == nil || !p.check.fresh {
 		var err error
 		if p.check, err = a.checker(true); err != nil {
@@ -40,31 +41,31 @@ func (a *App) verifyPass(ctx context.Context, r *Report) (*verifyPass, error) {
 			return nil, err
 		}
 	}
-	size, err := evidence.CheckLog(ctx, a.path("log"), a.keys.Log.Public())
+	size, err := a.checkWholeLog(ctx)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	p.v.add("", fmt.Sprintf("log of %d entries agrees with its checkpoint", size), err)
+	p.v.Add("", fmt.Sprintf("log of %d entries agrees with its checkpoint", size), err)
 	return p, nil
 }
 
 // what lists an artifact to be checked; more, if there is any, is a further check.
 func (p *verifyPass) what(name string, f Found, more func() error) {
-	p.todo = append(p.todo, func(ctx context.Context) ([]Check, error) {
-		v := &Verification{}
+	p.todo = append(p.todo, func(ctx context.Context) ([]api.Check, error) {
+		v := &api.Verification{}
 		if err := p.one(ctx, f, v); err != nil {
 			return nil, err
 		}
 		if more != nil {
-			v.add(f.PURL, name, more())
+			v.Add(f.PURL, name, more())
 		}
 		return v.Checks, nil
 	})
 }
 
 // run checks what was listed and gives everything in the order of the list.
-func (p *verifyPass) run(ctx context.Context) (*Verification, error) {
-	found := make([][]Check, len(p.todo))
+func (p *verifyPass) run(ctx context.Context) (*api.Verification, error) {
+	found := make([][]api.Check, len(p.todo))
 	err := each(ctx, len(p.todo), func(ctx context.Context, i int) (err error) {
 		found[i], err = p.todo[i](ctx)
 		return err
@@ -82,12 +83,12 @@ func (p *verifyPass) run(ctx context.Context) (*Verification, error) {
 }
 
 // one checks an artifact's bytes and every signed statement about it.
-func (p *verifyPass) one(ctx context.Context, f Found, v *Verification) error {
+func (p *verifyPass) one(ctx context.Context, f Found, v *api.Verification) error {
 	if f.Digest == "" {
-		v.add(f.PURL, "file", errors.New("there is none"))
+		v.Add(f.PURL, "file", errors.New("there is none"))
 		return nil
 	}
-	v.add(f.PURL, "file "+f.File+" has digest "+f.Digest.Short(), p.a.Blobs.Check(f.Digest))
+	v.Add(f.PURL, "file "+f.File+" has digest "+f.Digest.Short(), p.a.Blobs.Check(f.Digest))
 	rows, err := p.a.Store.EvidenceHistory(ctx, f.Digest)
 	if err != nil {
 		return err
@@ -100,14 +101,18 @@ func (p *verifyPass) one(ctx context.Context, f Found, v *Verification) error {
 		what := fmt.Sprintf("%s: signature, log entry, time stamp", row.Name)
 		o := p.check.verify(row.Blob, f.Digest, row.PredicateType)
 		err := o.err
-		if err == nil {
+		switch {
+		case err == nil:
 			err = p.consistent(ctx, &o.verified)
+			summary = summary || row.PredicateType == evidence.TypeVSA
+		case p.a.outlived(ctx, row):
+			// It is as it was made; nothing rests on it any more.
+			what, err = row.Name+": by a key that is believed no more, so it counts for nothing", nil
 		}
-		v.add(f.PURL, what, err)
-		summary = summary || row.PredicateType == evidence.TypeVSA
+		v.Add(f.PURL, what, err)
 	}
 	if !summary {
-		v.add(f.PURL, "verification summary", errors.New("there is none; run hallmark builds"))
+		v.Add(f.PURL, "verification summary", errors.New("there is none; run hallmark builds"))
 	}
 	// Each build that counts must be signed exactly as it is recorded.
 	for _, b := range p.r.Input.Steps[f.Step].Builds {
@@ -116,7 +121,7 @@ func (p *verifyPass) one(ctx context.Context, f Found, v *Verification) error {
 			if !b.Verified {
 				err = errors.New("no verified provenance says what the record says")
 			}
-			v.add(f.PURL, fmt.Sprintf("%s build %s is signed as it is recorded", b.Purpose, b.ID[:8]), err)
+			v.Add(f.PURL, fmt.Sprintf("%s build %s is signed as it is recorded", b.Purpose, b.ID[:8]), err)
 		}
 	}
 	return nil
@@ -130,7 +135,7 @@ func (p *verifyPass) consistent(ctx context.Context, vf *evidence.Verified) erro
 	defer p.mu.Unlock()
 	err, ok := p.grown[k]
 	if !ok {
-		err = evidence.CheckConsistency(ctx, p.a.path("log"), p.a.keys.Log.Public(), vf)
+		err = p.a.logConsistent(ctx, vf)
 		p.grown[k] = err
 	}
 	return err

@@ -16,7 +16,9 @@ import (
 	"hallmark/internal/digest"
 	"hallmark/internal/evidence"
 	"hallmark/internal/fault"
-	"hallmark/internal/purl"
+	"hallmark/internal/policy"
+	"hallmark/internal/project"
+	"hallmark/internal/status"
 )
 
 // fileName is what a file of an export may be called.
@@ -74,40 +76,17 @@ func (c *Client) SaveExport(ctx context.Context, e api.Export, dir string) ([]st
 	return names, nil
 }
 
-// Check is one thing that a verification looked at.
-type Check struct {
-	Artifact purl.PURL `json:"artifact,omitempty"`
-	What     string    `json:"what"`
-	OK       bool      `json:"ok"`
-	Detail   string    `json:"detail,omitempty"`
-}
-
-// Verification is all that a verification looked at.
-type Verification struct {
-	OK     bool    `json:"ok"`
-	Checks []Check `json:"checks"`
-}
-
-func (v *Verification) add(u purl.PURL, what string, err error) {
-	k := Check{Artifact: u, What: what, OK: err == nil}
-	if err != nil {
-		k.Detail = strings.Join(strings.Fields(err.Error()), " ")
-	}
-	v.Checks = append(v.Checks, k)
-	v.OK = v.OK && k.OK
-}
-
 // VerifyFile checks a file, or a folder of files, that came from the server: an
 // artifact of the project by its digest and all that is signed about it; what was
 // exported with it must be what the server gives now, byte for byte. The keys are
 // those that the server gives now.
-func (c *Client) VerifyFile(ctx context.Context, name, path string) (*Verification, error) {
+func (c *Client) VerifyFile(ctx context.Context, name, path string) (*api.Verification, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, fault.New(fault.NotFound, "verify: %w", err)
 	}
 	files := []string{path}
-	v := &Verification{OK: true}
+	v := &api.Verification{OK: true}
 	if st.IsDir() {
 		es, err := os.ReadDir(path)
 		if err != nil {
@@ -116,13 +95,13 @@ func (c *Client) VerifyFile(ctx context.Context, name, path string) (*Verificati
 		files = nil
 		for _, e := range es {
 			if !e.Type().IsRegular() {
-				v.add("", "file "+e.Name(), errors.New("it is no plain file, so it was not exported"))
+				v.Add("", "file "+e.Name(), errors.New("it is no plain file, so it was not exported"))
 				continue
 			}
 			files = append(files, filepath.Join(path, e.Name()))
 		}
 		if len(es) == 0 {
-			v.add("", "folder "+filepath.Base(path), errors.New("there is nothing in it"))
+			v.Add("", "folder "+filepath.Base(path), errors.New("there is nothing in it"))
 		}
 	}
 	// First the artifacts, then what stands beside them.
@@ -147,8 +126,8 @@ func (c *Client) VerifyFile(ctx context.Context, name, path string) (*Verificati
 		if e.Digest != d {
 			return nil, fault.New(fault.Hostile, "asked about %s, the server answers about %s", d, e.Digest)
 		}
-		v.add(e.PURL, "file "+filepath.Base(f)+" has digest "+d.Short(), nil)
-		c.verify(e, v)
+		v.Add(e.PURL, "file "+filepath.Base(f)+" has digest "+d.Short(), nil)
+		c.verify(e, v, true)
 		exports = append(exports, e)
 	}
 	for _, f := range rest {
@@ -166,7 +145,7 @@ func (c *Client) VerifyFile(ctx context.Context, name, path string) (*Verificati
 				}
 			}
 		}
-		v.add("", "file "+filepath.Base(f), err)
+		v.Add("", "file "+filepath.Base(f), err)
 	}
 	return v, nil
 }
@@ -178,8 +157,8 @@ func (c *Client) there(ctx context.Context, name string) error {
 }
 
 // VerifyArtifact checks what is signed about an artifact, without its bytes.
-func (c *Client) VerifyArtifact(ctx context.Context, name, artifact string) (*Verification, error) {
-	v := &Verification{OK: true}
+func (c *Client) VerifyArtifact(ctx context.Context, name, artifact string) (*api.Verification, error) {
+	v := &api.Verification{OK: true}
 	e, err := c.Export(ctx, name, artifact)
 	if fault.Is(err, fault.NotFound) {
 		// No such artifact, or one without a file.
@@ -188,30 +167,93 @@ func (c *Client) VerifyArtifact(ctx context.Context, name, artifact string) (*Ve
 			return nil, err
 		}
 		if len(hops) > 0 {
-			v.add(hops[0].Artifact, "file", errors.New("there is none"))
+			v.Add(hops[0].Artifact, "file", errors.New("there is none"))
 			return v, nil
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	c.verify(e, v)
+	c.verify(e, v, true)
 	return v, nil
+}
+
+// VerifyCommit checks everything that the server claims about a commit, "" for the
+// newest: what is signed about every artifact that has a file, that a signed
+// summary stands behind each one that the status calls secure and none behind
+// another, and that the numbers are those of the rows. Community artifacts are no
+// failure: nothing is claimed of them. Bytes are not fetched.
+func (c *Client) VerifyCommit(ctx context.Context, name, commit string) (*api.Verification, error) {
+	d, err := c.Status(ctx, name, commit)
+	if err != nil {
+		return nil, err
+	}
+	v := &api.Verification{OK: true}
+	secure := 0
+	for _, r := range d.Artifacts {
+		if r.Class == policy.Secure {
+			secure++
+		}
+		if r.Digest == nil {
+			var err error
+			if r.Class == policy.Secure {
+				err = errors.New("it is called secure and has no file")
+			}
+			v.Add(r.PURL, "file", err)
+			continue
+		}
+		e, err := c.exportOf(ctx, name, d.Commit, r.Digest.String())
+		switch {
+		case err == nil && e.Digest != *r.Digest:
+			err = fault.New(fault.Hostile, "asked about %s, the server answers about %s", *r.Digest, e.Digest)
+		case fault.Is(err, fault.NotFound), fault.Is(err, fault.Conflict):
+			if r.Class != policy.Secure {
+				continue // nobody signed anything about it
+			}
+		case err != nil:
+			return nil, err
+		}
+		if err != nil {
+			v.Add(r.PURL, "evidence", err)
+			continue
+		}
+		c.verify(e, v, r.Class == policy.Secure)
+	}
+	want := status.Summary{Artifacts: len(d.Artifacts), Secure: secure, Community: len(d.Artifacts) - secure}
+	if d.Summary.Artifacts != want.Artifacts || d.Summary.Secure != want.Secure || d.Summary.Community != want.Community {
+		err = fmt.Errorf("the status says %d, %d and %d", d.Summary.Artifacts, d.Summary.Secure, d.Summary.Community)
+	}
+	v.Add("", fmt.Sprintf("the status counts its rows: %d, %d secure, %d community", want.Artifacts, want.Secure, want.Community), err)
+	return v, nil
+}
+
+// VerifyLock adds to a verification whether a lock file is the one that the server
+// gives for the project's newest commit, byte for byte.
+func (c *Client) VerifyLock(ctx context.Context, name string, lock []byte, v *api.Verification) error {
+	b, err := c.Lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(b, lock) {
+		err = errors.New("it is not the lock of the project's newest commit: it was changed, or there is a newer one")
+	}
+	v.Add("", project.LockFile+" says what its commit was solved to", err)
+	return nil
 }
 
 // predicates are the types of the bundles of an export, by name.
 var predicates = map[string]string{"provenance.sigstore.json": evidence.TypeProvenance, "rebuild.sigstore.json": evidence.TypeRebuild, "vsa.sigstore.json": evidence.TypeVSA}
 
-// verify checks the bundles of an export under the keys in it, and what the
-// verification summary says.
-func (c *Client) verify(e api.Export, v *Verification) {
+// verify checks the bundles of an export under the keys in it, and that the
+// verification summary calls it secure, or does not.
+func (c *Client) verify(e api.Export, v *api.Verification, secure bool) {
 	files := map[string][]byte{}
 	for _, f := range e.Files {
 		files[f.Name] = []byte(f.Content)
 	}
 	check, err := evidence.NewVerifier(evidence.Trust{TrustedRoot: files["trusted_root.json"], PublicKey: files["key.pub"]})
 	if err != nil {
-		v.add(e.PURL, "keys of "+c.base, err)
+		v.Add(e.PURL, "keys of "+c.base, err)
 		return
 	}
 	summary := false
@@ -221,7 +263,7 @@ func (c *Client) verify(e api.Export, v *Verification) {
 			continue
 		}
 		got, err := check.Verify(b, e.Digest, predicates[name])
-		v.add(e.PURL, name+": signature, log entry, time stamp", err)
+		v.Add(e.PURL, name+": signature, log entry, time stamp", err)
 		if err != nil || name != "vsa.sigstore.json" {
 			continue
 		}
@@ -233,13 +275,17 @@ func (c *Client) verify(e api.Export, v *Verification) {
 			} `json:"policy"`
 		}
 		err = json.Unmarshal(got.Predicate, &p)
-		if err == nil && p.Result != "PASSED" {
+		switch {
+		case err != nil:
+		case !secure && p.Result == "PASSED":
+			err = errors.New("the signed summary passes, and the status calls it community")
+		case secure && p.Result != "PASSED":
 			err = errors.New("it is community: the signed summary says " + Clean(p.Result, 40))
 		}
-		v.add(e.PURL, "policy "+Clean(p.Policy.URI, 200), err)
+		v.Add(e.PURL, "policy "+Clean(p.Policy.URI, 200), err)
 	}
-	if !summary {
-		v.add(e.PURL, "verification summary", errors.New("there is none that verifies"))
+	if !summary && secure {
+		v.Add(e.PURL, "verification summary", errors.New("there is none that verifies"))
 	}
 }
 

@@ -169,9 +169,18 @@ func (c *Client) of(ctx context.Context, name, rest string, query url.Values) ([
 	return c.document(ctx, path, query)
 }
 
-// Export is an artifact's evidence as files, but for the artifact itself.
+// Export is the evidence of an artifact of the newest commit as files, but for the
+// artifact itself.
 func (c *Client) Export(ctx context.Context, name, artifact string) (api.Export, error) {
-	e, err := get[api.Export](ctx, c, name, "/export", url.Values{"artifact": {artifact}})
+	return c.exportOf(ctx, name, "", artifact)
+}
+
+func (c *Client) exportOf(ctx context.Context, name, commit, artifact string) (api.Export, error) {
+	q := url.Values{"artifact": {artifact}}
+	if commit != "" {
+		q.Set("commit", commit)
+	}
+	e, err := get[api.Export](ctx, c, name, "/export", q)
 	if err != nil {
 		return e, err
 	}

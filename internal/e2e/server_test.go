@@ -128,6 +128,7 @@ func TestServerAnswersAsTheDataDirectory(t *testing.T) {
 	p.run(t, done, "export", "evidence", "e2e-good", "-o", "out")
 	p.run(t, done, "verify", "out/")
 	p.run(t, done, "verify", "e2e-good")
+	p.run(t, done, "verify")
 	p.run(t, unverified, "verify", "e2e-bad")
 	key := filepath.Join(p.dir, "out", "README")
 	if err := os.WriteFile(key, []byte("changed"), 0o644); err != nil {
@@ -166,7 +167,7 @@ func TestServerAnswersAsTheDataDirectory(t *testing.T) {
 	}
 
 	// What only a data directory can do.
-	for _, args := range [][]string{{"build", "e2e-good"}, {"rebuild", "e2e-good"}, {"fsck"}, {"seed"}, {"builds", "--dry-run"}, {"builds", "-j", "2"}, {"verify"}, {"verify", "--offline", "e2e-good"}} {
+	for _, args := range [][]string{{"build", "e2e-good"}, {"rebuild", "e2e-good"}, {"fsck"}, {"seed"}, {"builds", "--dry-run"}, {"builds", "-j", "2"}, {"verify", "--offline", "e2e-good"}} {
 		if o := p.run(t, usage, args...); !strings.Contains(o.stderr, "works on a data directory") {
 			t.Errorf("%v: %s", args, o)
 		}
