@@ -80,6 +80,7 @@ var sealed = []sealedTable{
 	{"runs", "id", []string{"id", "org", "name", "commit", "asked", "retry", "state", "message", "created", "started", "finished"}, 3},
 	{"audit", "CAST(seq AS TEXT)", []string{"seq", "at", "actor", "via", "address", "org", "project", "action", "object", "detail"}, 3},
 	{"default_branches", "org || '/' || name", []string{"org", "name", "branch"}, 5},
+	{"priorities", "run", []string{"run", "level", "over"}, 6},
 }
 
 func tableOf(name string) sealedTable {

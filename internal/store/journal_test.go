@@ -95,6 +95,7 @@ func fill(t *testing.T, s *store.Store, b *blob.Store) {
 		must(s.AddWaiver(ctx, store.Waiver{ID: "w-" + name, Org: "acme", Name: "web", PURL: "pkg:pypi/x@1", Owner: name, Reason: "why", Created: at, Expires: at.Add(time.Hour)}, by))
 		must(s.SetBranch(ctx, "acme", "web", name, "", c1, by))
 		must(s.AddRun(ctx, store.Run{ID: "r-" + name, Org: "acme", Name: "web", Commit: c2, Asked: name, Created: at}, by, nil))
+		must(s.SetPriority(ctx, store.Priority{Run: "r-" + name, Level: i, Over: -i}, by))
 	}
 	must(s.RevokeToken(ctx, "t-bob", by))
 	must(s.UseToken(ctx, "t-ann", at))

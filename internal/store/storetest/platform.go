@@ -380,8 +380,22 @@ func Platform(t *testing.T, b Backend) {
 		if open, err := s.OpenRuns(ctx); err != nil || len(open) != 1 {
 			t.Errorf("open runs: %+v, %v", open, err)
 		}
+		must(t, s.SetPriority(ctx, store.Priority{Run: r.ID, Level: 1}, by))
+		must(t, s.SetPriority(ctx, store.Priority{Run: r.ID, Level: 1, Over: -1}, by))
+		want(t, s.SetPriority(ctx, store.Priority{Run: "none"}, by), fault.NotFound)
+		want(t, s.SetPriority(ctx, store.Priority{Run: r.ID, Level: 2}, by), fault.Usage)
+		if p, err := s.Priorities(ctx); err != nil || len(p) != 1 || p[r.ID].Level != 1 || p[r.ID].Over != -1 {
+			t.Errorf("priorities: %+v, %v", p, err)
+		}
+		if l, err := s.LastTurns(ctx); err != nil || len(l) != 1 || !l["acme"].Equal(at.Truncate(time.Microsecond)) {
+			t.Errorf("last turns: %v, %v", l, err)
+		}
 		must(t, s.SetRun(ctx, r))
 		want(t, s.SetRun(ctx, r), fault.Conflict) // it has ended
+		want(t, s.SetPriority(ctx, store.Priority{Run: r.ID}, by), fault.Conflict)
+		if p, err := s.Priorities(ctx); err != nil || len(p) != 0 {
+			t.Errorf("priorities of what has ended: %+v, %v", p, err)
+		}
 		if d, err := s.BuildTime(ctx, "acme", at); err != nil || d != 90*time.Second {
 			t.Errorf("build time: %v, %v", d, err)
 		}
