@@ -52,6 +52,7 @@ const (
 	ChangeProject Action = "project.change"    // a new commit, a branch
 	BuildProject  Action = "project.build"     // queue or cancel builds
 	WaiveProject  Action = "project.waive"     // waivers
+	RankBuild     Action = "project.rank"      // which of the organization's builds comes first
 	SetProject    Action = "project.settings"  // who may see it, require 100 % secure
 	OwnTokens     Action = "token.own"         // make and revoke one's own tokens for it
 	OthersTokens  Action = "token.others"      // list and revoke those of others
@@ -62,7 +63,7 @@ const (
 
 // Actions are all actions, in the order of the constants.
 var Actions = []Action{ReadOrg, ManageMembers, ReadAudit, CreateProject, ReadProject, Download, ChangeProject, BuildProject,
-	WaiveProject, SetProject, OwnTokens, OthersTokens, Evidence, Administer, CreateOrg}
+	WaiveProject, RankBuild, SetProject, OwnTokens, OthersTokens, Evidence, Administer, CreateOrg}
 
 // reading are the actions that change nothing and give no artifact's bytes.
 var reading = []Action{ReadOrg, ReadProject, Evidence}
@@ -71,8 +72,8 @@ var reading = []Action{ReadOrg, ReadProject, Evidence}
 var allowed = map[Role][]Action{
 	Auditor:    append([]Action{ReadAudit}, reading...),
 	Member:     append([]Action{Download, ChangeProject, BuildProject, OwnTokens}, reading...),
-	Maintainer: append([]Action{Download, ChangeProject, BuildProject, OwnTokens, CreateProject, WaiveProject, SetProject, OthersTokens}, reading...),
-	Owner: append([]Action{Download, ChangeProject, BuildProject, OwnTokens, CreateProject, WaiveProject, SetProject, OthersTokens,
+	Maintainer: append([]Action{Download, ChangeProject, BuildProject, OwnTokens, CreateProject, WaiveProject, RankBuild, SetProject, OthersTokens}, reading...),
+	Owner: append([]Action{Download, ChangeProject, BuildProject, OwnTokens, CreateProject, WaiveProject, RankBuild, SetProject, OthersTokens,
 		ManageMembers, ReadAudit}, reading...),
 }
 
@@ -93,7 +94,7 @@ var Scopes = []Scope{ScopeRead, ScopeDownload, ScopeWrite, ScopeAdmin}
 // scoped says which scope an action needs; what is not here needs ScopeAdmin.
 var scoped = map[Action]Scope{
 	ReadOrg: ScopeRead, ReadProject: ScopeRead, Evidence: ScopeRead, ReadAudit: ScopeRead,
-	Download: ScopeDownload, ChangeProject: ScopeWrite, BuildProject: ScopeWrite,
+	Download: ScopeDownload, ChangeProject: ScopeWrite, BuildProject: ScopeWrite, RankBuild: ScopeWrite,
 }
 
 // ParseScopes reads a list of scopes separated by commas or spaces: sorted, each

@@ -21,6 +21,7 @@ func TestTableOfRolesAndActions(t *testing.T) {
 		project.change     owner maintainer member
 		project.build      owner maintainer member
 		project.waive      owner maintainer
+		project.rank       owner maintainer
 		project.settings   owner maintainer
 		token.own          owner maintainer member
 		token.others       owner maintainer

@@ -158,7 +158,7 @@ func denied(w Who, a access.Action, org string) error {
 var doing = map[access.Action]string{
 	access.ReadOrg: "seeing its members", access.ManageMembers: "changing its members", access.ReadAudit: "reading its audit log",
 	access.CreateProject: "making a project", access.ReadProject: "reading a project", access.Download: "downloading artifacts",
-	access.ChangeProject: "changing a project", access.BuildProject: "building", access.WaiveProject: "granting waivers",
+	access.ChangeProject: "changing a project", access.BuildProject: "building", access.WaiveProject: "granting waivers", access.RankBuild: "changing the order of its builds",
 	access.SetProject: "changing a project's settings", access.OwnTokens: "making tokens", access.OthersTokens: "managing others' tokens",
 	access.Evidence: "reading evidence", access.Administer: "administering the platform", access.CreateOrg: "making an organization",
 }
