@@ -372,6 +372,12 @@ func (s *Service) ChangePassword(ctx context.Context, p access.Principal, cookie
 	return s.rows.EndSessions(ctx, p.User, hashOf(cookie), by)
 }
 
+// HasPassword tells whether p can sign in with a password.
+func (s *Service) HasPassword(ctx context.Context, p access.Principal) (bool, error) {
+	u, err := s.rows.User(ctx, p.User)
+	return u.Password != "", err
+}
+
 // NewLink makes a one-time link and gives its secret, which is shown this once.
 func (s *Service) NewLink(ctx context.Context, l store.Link, by store.By) (string, error) {
 	secret := random()

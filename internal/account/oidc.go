@@ -239,12 +239,18 @@ func (hidden) Error() string { return "" }
 // Unwrap gives the cause.
 func (h hidden) Unwrap() error { return h.error }
 
-// Cause is what an error hides from people, for the server's log; nil if nothing.
-func Cause(err error) error {
-	if h := (hidden{}); errors.As(err, &h) {
-		return h.error
+// Cause is what an error hides from people, for the server's log; empty if nothing.
+// What a provider sent is not in it but for its beginning, and nothing of a token
+// endpoint's.
+func Cause(err error) string {
+	h := hidden{}
+	if !errors.As(err, &h) {
+		return ""
 	}
-	return nil
+	if e := (*oauth2.RetrieveError)(nil); errors.As(h.error, &e) {
+		return "its token address answers " + e.Response.Status
+	}
+	return printable(h.error.Error(), 300)
 }
 
 // noProvider is for servers without one.

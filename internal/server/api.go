@@ -116,6 +116,7 @@ func (s *Server) registerAPI(mux *http.ServeMux) {
 		next(ctx)
 	})
 	a.accountAPI()
+	a.identityAPI()
 	a.orgAPI()
 	a.projectAPI()
 	a.commitAPI()

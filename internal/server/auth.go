@@ -192,10 +192,11 @@ func (s *Server) signInPage(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 		return
 	}
-	s.render(w, r, http.StatusOK, "signin", "Sign in", signInView{Next: ownPath(r.URL.Query().Get("next"))})
+	s.render(w, r, http.StatusOK, "signin", "Sign in", signInView{waysView: s.waysView(), Next: ownPath(r.URL.Query().Get("next"))})
 }
 
 type signInView struct {
+	waysView
 	Next, Name, Problem, Advice string
 }
 
@@ -220,7 +221,7 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		code, text := s.say(r, err)
 		message, advice, _ := strings.Cut(text, "\n  ")
-		s.render(w, r, code, "signin", "Sign in", signInView{Next: next, Name: name, Problem: message, Advice: advice})
+		s.render(w, r, code, "signin", "Sign in", signInView{waysView: s.waysView(), Next: next, Name: name, Problem: message, Advice: advice})
 		return
 	}
 	s.setCookie(w, value)

@@ -57,6 +57,7 @@ func (s *Server) accountRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /account/revoke", s.post(s.postRevoke))
 	mux.HandleFunc("POST /account/password", s.post(s.postPassword))
 	mux.HandleFunc("POST /account/sign-out-others", s.post(s.postSignOutOthers))
+	s.waysRoutes(mux)
 	mux.HandleFunc("GET /admin", s.adminPage)
 	mux.HandleFunc("POST /admin/tier", s.post(s.postTier))
 	mux.HandleFunc("POST /admin/user", s.post(s.postUser))
@@ -420,6 +421,7 @@ func (s *Server) orgPage(w http.ResponseWriter, r *http.Request) {
 	s.render(w, r, http.StatusOK, "org", org, v)
 }
 
+	waysView
 type accountView struct {
 	frame
 	Tokens []store.Token
@@ -437,6 +439,10 @@ func (s *Server) accountPage(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		s.failPage(w, r, err)
 		return
+	if v.waysView, err = s.ownWays(ctx); err != nil {
+		s.failPage(w, r, err)
+		return
+	}
 	}
 	v := accountView{frame: framed(ctx), Tokens: tokens, Now: time.Now()}
 	for org := range a.Roles {
