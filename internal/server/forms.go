@@ -421,9 +421,9 @@ func (s *Server) orgPage(w http.ResponseWriter, r *http.Request) {
 	s.render(w, r, http.StatusOK, "org", org, v)
 }
 
-	waysView
 type accountView struct {
 	frame
+	waysView
 	Tokens []store.Token
 	Orgs   []string
 	Now    time.Time
@@ -439,12 +439,12 @@ func (s *Server) accountPage(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		s.failPage(w, r, err)
 		return
+	}
+	v := accountView{frame: framed(ctx), Tokens: tokens, Now: time.Now()}
 	if v.waysView, err = s.ownWays(ctx); err != nil {
 		s.failPage(w, r, err)
 		return
 	}
-	}
-	v := accountView{frame: framed(ctx), Tokens: tokens, Now: time.Now()}
 	for org := range a.Roles {
 		if a.Can(access.OwnTokens, org) {
 			v.Orgs = append(v.Orgs, org)
