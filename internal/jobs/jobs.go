@@ -1,6 +1,6 @@
 // Package jobs runs builds in a server: a queue that outlives the process (River,
-// in the store's own database), one build at a time, and what those who watch are
-// told.
+// in the store's own database), one build at a time, the organizations in turn, and
+// what those who watch are told.
 //
 // What a run is and how it ended stands in the store's row of it. River is only how
 // it comes to be worked on: a job whose run has ended does nothing, so a job that
@@ -32,6 +32,8 @@ type Rows interface {
 	Run(ctx context.Context, id string) (store.Run, error)
 	OpenRuns(ctx context.Context) ([]store.Run, error)
 	SetRun(ctx context.Context, r store.Run) error
+	Priorities(ctx context.Context) (map[string]store.Priority, error)
+	LastTurns(ctx context.Context) (map[string]time.Time, error)
 }
 
 // Build builds the commit of a run and tells p how far it is. Errors of kind
@@ -73,12 +75,18 @@ type Queue struct {
 	client *river.Client[*sql.Tx]
 	*Hub
 
-	mu      sync.Mutex // guards running
+	mu      sync.Mutex // guards what follows
 	running map[string]context.CancelCauseFunc
+	turns   map[string]time.Time // when each organization had its last turn
+	passed  map[string]int       // how often a run was called and did not come
 }
 
 // queueName is River's queue of the builds.
 const queueName = "builds"
+
+// usualPriority is River's of a job whose turn it is not; 1 is that of one that was
+// called.
+const usualPriority = 2
 
 // args are what a job carries.
 type args struct {
@@ -124,7 +132,7 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bring the queue's tables up to date: %w", err)
 	}
-	q := &Queue{cfg: cfg, Hub: newHub(), running: map[string]context.CancelCauseFunc{}}
+	q := &Queue{cfg: cfg, Hub: newHub(), running: map[string]context.CancelCauseFunc{}, passed: map[string]int{}}
 	workers := river.NewWorkers()
 	if err := river.AddWorkerSafely(workers, &worker{q: q}); err != nil {
 		return nil, err
@@ -159,6 +167,9 @@ func (q *Queue) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if q.turns, err = q.cfg.Rows.LastTurns(ctx); err != nil {
+		return err
+	}
 	for _, r := range open {
 		if r.State == store.RunRunning {
 			r.State, r.Message, r.Started = store.RunQueued, "The server ended while it ran; what was built is kept.", time.Time{}
@@ -178,7 +189,9 @@ func (q *Queue) Start(ctx context.Context) error {
 	return nil
 }
 
-func (q *Queue) opts() *river.InsertOpts { return &river.InsertOpts{Queue: queueName} }
+func (q *Queue) opts() *river.InsertOpts {
+	return &river.InsertOpts{Queue: queueName, Priority: usualPriority}
+}
 
 // Stop ends what runs, which goes on at the next Start, and waits until ctx ends.
 func (q *Queue) Stop(ctx context.Context) error { return q.client.StopAndCancel(ctx) }
@@ -239,6 +252,14 @@ func (w *worker) Work(ctx context.Context, job *river.Job[args]) error {
 		return nil // another job of this run is at work
 	}
 	defer q.end(r.ID)
+	first, err := q.before(ctx, r)
+	if err != nil {
+		return err
+	}
+	if first != "" {
+		return river.JobSnooze(0) // another's turn
+	}
+	q.took(r)
 	r.State, r.Message, r.Started = store.RunRunning, "", q.cfg.Now()
 	if err := q.cfg.Rows.SetRun(ctx, r); err != nil {
 		return err

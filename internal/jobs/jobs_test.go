@@ -58,6 +58,7 @@ func TestPostgres(t *testing.T) {
 		"Restart":                 onRestart,
 		"Watch":                   onWatch,
 		"Live":                    onLive,
+		"Turns":                   onTurns,
 	} {
 		t.Run(name, func(t *testing.T) { test(newYard(t, server.Fresh())) })
 	}
