@@ -65,6 +65,9 @@ type Config struct {
 	Timeline string
 	// Progress is told what goes on; may be nil.
 	Progress Progress
+	// LostKey is the role of a key whose private half is gone: it is about to be
+	// rotated, and until then nothing can be signed with it.
+	LostKey keys.Role
 	// Version is the program's, for documents that name what wrote them.
 	Version string
 }
@@ -177,11 +180,17 @@ func (a *App) openWriter(ctx context.Context) error {
 	if err := a.openKeys(); err != nil {
 		return err
 	}
+	if err := keys.Sweep(a.path("keys")); err != nil {
+		return err
+	}
 	var err error
 	if a.Blobs, err = blob.Open(a.path("blobs")); err != nil {
 		return err
 	}
-	return a.openRows(ctx, store.OpenWriter)
+	if err := a.openRows(ctx, store.OpenWriter); err != nil {
+		return err
+	}
+	return a.auditKeys(ctx)
 }
 
 // openRows opens the database by open.
@@ -261,7 +270,7 @@ func (a *App) openKeys() error {
 	}
 	for _, name := range signs {
 		if _, err := os.Lstat(a.path(name)); err == nil {
-			a.keys, err = keys.Read(a.path("keys"))
+			a.keys, err = keys.ReadWithout(a.path("keys"), a.cfg.LostKey)
 			return err
 		}
 	}
@@ -449,7 +458,7 @@ func (a *App) Authority(ctx context.Context) (*evidence.Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	auth, err := evidence.Open(ctx, evidence.Config{Dir: a.path("log"), Keys: a.keys, ExternalURL: a.cfg.ExternalURL, Last: last, AcceptClock: a.cfg.AcceptClock})
+	auth, err := evidence.Open(ctx, evidence.Config{Dir: a.logDir(), Keys: a.keys, ExternalURL: a.cfg.ExternalURL, Last: last, AcceptClock: a.cfg.AcceptClock})
 	if err != nil {
 		return nil, err
 	}

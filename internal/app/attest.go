@@ -85,8 +85,12 @@ func (a *App) unsigned(g *gathered, s *Solved, st plan.Step, check *checker) ([]
 		if b.Purpose != record.First && b.Purpose != record.Rebuild {
 			continue
 		}
+		signed := b.Outcome == record.Succeeded && check.signedBuild(g.evidence[b.Output.Digest], st, src, b)
+		if a.revocation(b.Build, func() bool { return signed }) != "" {
+			continue
+		}
 		counted = append(counted, b.Build)
-		if b.Outcome != record.Succeeded || !a.trusts(b.Builder) || check.signedBuild(g.evidence[b.Output.Digest], st, src, b) {
+		if b.Outcome != record.Succeeded || !a.trusts(b.Builder) || signed {
 			continue
 		}
 		p, err := evidence.Provenance(evidence.ProvenanceInput{Plan: s.ID, Step: st, Source: src, Build: b.Build, Seed: check.seed})

@@ -116,7 +116,7 @@ func (a *App) enter(ctx context.Context, auth *evidence.Authority, id digest.Dig
 			if err != nil {
 				return err
 			}
-			at := sg.LogIndex
+			at := a.logFirst() + sg.LogIndex
 			rows = append(rows, store.Evidence{Subject: it.Subject, Name: name, PredicateType: it.PredicateType,
 				Blob: d, LogIndex: &at, Step: it.Step, Created: time.Now().UTC()})
 			return nil

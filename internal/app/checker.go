@@ -54,11 +54,7 @@ type outcome struct {
 }
 
 func (a *App) checker(fresh bool) (*checker, error) {
-	root, err := a.TrustedRoot()
-	if err != nil {
-		return nil, err
-	}
-	v, err := evidence.NewVerifier(evidence.Trust{TrustedRoot: root, PublicKey: a.PublicKey()})
+	v, trust, err := a.ownVerifier()
 	if err != nil {
 		return nil, err
 	}
@@ -71,12 +67,27 @@ func (a *App) checker(fresh bool) (*checker, error) {
 		return nil, err
 	}
 	h := sha256.New()
-	for _, part := range [][]byte{[]byte(program()), root, a.PublicKey(), seed} {
+	for _, part := range [][]byte{[]byte(program()), trust, seed} {
 		fmt.Fprintf(h, "%d:", len(part))
 		h.Write(part)
 	}
 	c.base = h.Sum(nil)
 	return c, nil
+}
+
+// ownVerifier checks bundles against this directory's own keys, and gives what it
+// believes as bytes.
+func (a *App) ownVerifier() (*evidence.Verifier, []byte, error) {
+	t, err := evidence.OwnTrust(a.keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := evidence.NewVerifier(t)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := json.Marshal(t)
+	return v, b, err
 }
 
 // program names this program's file as it is now: another build of Hallmark may
@@ -161,7 +172,8 @@ func (c *checker) signedBuild(rows []store.Evidence, st plan.Step, src plan.Sour
 			continue
 		}
 		o := c.verify(row.Blob, b.Output.Digest, evidence.TypeProvenance)
-		if o.err != nil || o.build != b.ID {
+		// Builder and key belong together: a later key cannot stand in for an earlier one.
+		if o.err != nil || o.build != b.ID || o.verified.KeyID != signerOf(b.Builder) {
 			continue
 		}
 		want, err := evidence.ProvenanceDigest(evidence.ProvenanceInput{Plan: o.plan, Step: st, Source: src, Build: b.Build}, c.known)

@@ -114,7 +114,7 @@ func (a *App) Fsck(ctx context.Context) ([]Damage, error) { return a.Check(ctx, 
 // Check is Fsck; without caches, the layers and the tree of the seed are left out.
 func (a *App) Check(ctx context.Context, caches bool) ([]Damage, error) {
 	var out []Damage
-	for _, part := range []func(context.Context) ([]Damage, error){a.fsckSettings, a.fsckStore, a.fsckBlobs, a.fsckLog, a.fsckEvidence} {
+	for _, part := range []func(context.Context) ([]Damage, error){a.fsckKeys, a.fsckSettings, a.fsckStore, a.fsckBlobs, a.fsckLog, a.fsckEvidence} {
 		more, err := part(ctx)
 		if err != nil {
 			return nil, err
@@ -161,8 +161,7 @@ func (a *App) fsckSettings(ctx context.Context) ([]Damage, error) {
 	}
 	ids := map[string]bool{}
 	for _, id := range s.Builders {
-		base, ok := strings.CutSuffix(id, "/builder/"+a.KeyID()+"/"+Mode)
-		if _, err := evidence.ExternalURL(base); !ok || err != nil {
+		if !a.ownBuilder(id) {
 			bad("builder %.200q is not one of this directory's key %s", id, a.KeyID())
 		}
 		ids[id] = true
@@ -252,7 +251,7 @@ func (a *App) fsckLog(ctx context.Context) ([]Damage, error) {
 	if a.keys == nil {
 		return nil, nil
 	}
-	_, err := evidence.CheckLog(ctx, a.path("log"), a.keys.Log.Public())
+	_, err := a.checkWholeLog(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
@@ -297,24 +296,31 @@ func sortedKeys(m map[string]string) []string {
 
 // logged is what the stored bundles say of the log.
 type logged struct {
-	rows    map[int64]*evidence.Verified // by index
+	rows    map[int64]*evidence.Verified // by the entry's number
 	wrong   []Damage
 	waiting int64 // entries from here on may still be on their way into the database; -1: none
 }
 
 // verifier checks bundles against this directory's own keys.
 func (a *App) verifier() (*evidence.Verifier, error) {
-	root, err := a.TrustedRoot()
+	v, _, err := a.ownVerifier()
+	return v, err
+}
+
+// madeHere checks that bundles are as they were made, by whichever of this
+// directory's keys, and whether or not that one is believed still.
+func (a *App) madeHere() (*evidence.Verifier, error) {
+	t, err := evidence.EveryTrust(a.keys)
 	if err != nil {
 		return nil, err
 	}
-	return evidence.NewVerifier(evidence.Trust{TrustedRoot: root, PublicKey: a.PublicKey()})
+	return evidence.NewVerifier(t)
 }
 
 // bundles verifies every stored bundle.
 func (a *App) bundles(ctx context.Context) (*logged, error) {
 	l := &logged{rows: map[int64]*evidence.Verified{}, waiting: -1}
-	check, err := a.verifier()
+	check, err := a.madeHere()
 	if err != nil {
 		return nil, err
 	}
@@ -349,16 +355,20 @@ func (a *App) bundles(ctx context.Context) (*logged, error) {
 			continue // named already
 		}
 		v, err := check.VerifyWhole(b, row.Subject, row.PredicateType)
+		var n int64
+		if err == nil {
+			n, err = a.number(v)
+		}
 		switch {
 		case err != nil:
 			bad(row, err)
 			continue
-		case row.LogIndex == nil || *row.LogIndex != v.LogIndex:
-			bad(row, fmt.Errorf("its row names another log entry than the bundle, which says %d", v.LogIndex))
-		case l.rows[v.LogIndex] != nil:
-			bad(row, fmt.Errorf("two rows are about log entry %d", v.LogIndex))
+		case row.LogIndex == nil || *row.LogIndex != n:
+			bad(row, fmt.Errorf("its row names another log entry than the bundle, which says %d", n))
+		case l.rows[n] != nil:
+			bad(row, fmt.Errorf("two rows are about log entry %d", n))
 		}
-		l.rows[v.LogIndex] = v
+		l.rows[n] = v
 	}
 	for _, row := range bare {
 		b, err := a.Blobs.ReadAll(row.Blob, maxDocument)
@@ -379,8 +389,8 @@ func (a *App) bundles(ctx context.Context) (*logged, error) {
 			l.wrong = append(l.wrong, damage("pending "+p.Blob.String(), err))
 			continue
 		}
-		if l.waiting < 0 || b.From < l.waiting {
-			l.waiting = b.From
+		if from := a.logFirst() + b.From; l.waiting < 0 || from < l.waiting {
+			l.waiting = from
 		}
 	}
 	return l, nil
@@ -402,17 +412,17 @@ func (a *App) fsckEvidence(ctx context.Context) ([]Damage, error) {
 		indexes = append(indexes, i)
 	}
 	sort.Slice(indexes, func(i, j int) bool { return indexes[i] < indexes[j] })
-	size, err := evidence.LogSize(a.path("log"), a.keys.Log.Public())
+	size, err := a.wholeLogSize()
 	if err != nil {
 		return out, nil // named already
 	}
 	for _, i := range indexes {
-		if err := evidence.CheckConsistency(ctx, a.path("log"), a.keys.Log.Public(), l.rows[i]); err != nil {
+		if err := a.logConsistent(ctx, l.rows[i]); err != nil {
 			out = append(out, damage(fmt.Sprintf("log entry %d", i), err))
 		}
 	}
 	missing, first := 0, int64(0)
-	for i := range int64(size) {
+	for i := range size {
 		if l.rows[i] == nil && (l.waiting < 0 || i < l.waiting) {
 			if missing++; missing == 1 {
 				first = i

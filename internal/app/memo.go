@@ -86,12 +86,12 @@ func (a *App) rests(ctx context.Context, id digest.Digest, c project.Commit) (re
 	if err != nil {
 		return restsOn{}, err
 	}
-	root, err := a.TrustedRoot()
+	_, trust, err := a.ownVerifier()
 	if err != nil {
 		return restsOn{}, err
 	}
 	r := restsOn{Schema: memoSchema, Program: program(), Commit: id, Plan: sol.Plan, Policy: pol,
-		Trust: digest.FromBytes(slices.Concat(root, a.PublicKey())), Builders: append([]string{a.BuilderID()}, a.settings.Builders...)}
+		Trust: digest.FromBytes(trust), Builders: append([]string{a.BuilderID()}, a.settings.Builders...)}
 	if r.Program == "" {
 		return r, errors.New("this program cannot tell which one it is")
 	}
@@ -223,17 +223,20 @@ func (a *App) Settle(ctx context.Context, dir string, r *Report) error {
 func (a *App) idle(r *Report) bool {
 	p := r.Solved.Plan
 	good := map[digest.Digest]bool{}
-	firsts := map[digest.Digest]*record.Build{}
+	firsts, believed := map[digest.Digest]*record.Build{}, map[digest.Digest][]record.Build{}
 	for _, s := range p.Steps {
 		st := r.Input.Steps[s.ID]
-		all := make([]record.Build, len(st.Builds))
-		for i, b := range st.Builds {
-			all[i] = b.Build
+		all := make([]record.Build, 0, len(st.Builds))
+		for _, b := range st.Builds {
+			if b.Revoked {
+				continue // the engine does not see it
+			}
+			all = append(all, b.Build)
 			if b.Outcome == record.Succeeded && b.Trusted && !b.Verified && (b.Purpose == record.First || b.Purpose == record.Rebuild) {
 				return false // still to be signed
 			}
 		}
-		firsts[s.ID] = build.First(all)
+		believed[s.ID], firsts[s.ID] = all, build.First(all)
 		good[s.ID] = firsts[s.ID] != nil && firsts[s.ID].Outcome == record.Succeeded
 	}
 	for _, s := range p.Steps {
@@ -256,7 +259,7 @@ func (a *App) idle(r *Report) bool {
 				return false
 			}
 			last := st.Rebuilds[len(st.Rebuilds)-1]
-			if last.FirstDigest != first.Output.Digest || last.Outcome == record.CouldNotBuild && passing(last.Failure) {
+			if last.FirstDigest != first.Output.Digest || !build.Compares(last, believed[s.ID]) || last.Outcome == record.CouldNotBuild && passing(last.Failure) {
 				return false
 			}
 		}

@@ -71,16 +71,25 @@ func (r records) AppendBuild(ctx context.Context, s plan.Step, b record.Build) e
 		Kind: store.FileBuilt, Step: b.Step})
 }
 
-// Builds is build.Records's.
+// Builds is build.Records's. Builds whose signer is believed no more are left out:
+// for the engine they were not made.
 func (r records) Builds(ctx context.Context, step digest.Digest) ([]record.Build, error) {
 	rows, err := r.a.Store.Builds(ctx, step)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]record.Build, len(rows))
-	for i, row := range rows {
-		if err := r.a.get(row.Record, &out[i]); err != nil {
+	out := make([]record.Build, 0, len(rows))
+	for _, row := range rows {
+		var b record.Build
+		if err := r.a.get(row.Record, &b); err != nil {
 			return nil, fmt.Errorf("build %s: %w", row.ID, err)
+		}
+		revoked, err := r.a.revoked(ctx, b)
+		if err != nil {
+			return nil, err
+		}
+		if !revoked {
+			out = append(out, b)
 		}
 	}
 	return out, nil

@@ -280,11 +280,11 @@ func verifyAny(check *evidence.Verifier, bundle []byte) (*evidence.Verified, err
 
 // allBundles verifies every bundle among the blobs, whether a row names it or not.
 func (a *App) allBundles(ctx context.Context) (map[int64]found, error) {
-	check, err := a.verifier()
+	check, err := a.madeHere()
 	if err != nil {
 		return nil, err
 	}
-	out := map[int64]found{}
+	out := map[int64]found{} // by the entry's number
 	err = a.Blobs.Walk(func(d digest.Digest, size int64) error {
 		if ctx.Err() != nil || size > evidence.MaxBundle {
 			return ctx.Err()
@@ -304,8 +304,10 @@ func (a *App) allBundles(ctx context.Context) (map[int64]found, error) {
 			return nil
 		}
 		if v, err := verifyAny(check, b); err == nil {
-			if _, twice := out[v.LogIndex]; !twice {
-				out[v.LogIndex] = found{d, v}
+			if n, err := a.number(v); err == nil {
+				if _, twice := out[n]; !twice {
+					out[n] = found{d, v}
+				}
 			}
 		}
 		return nil
@@ -327,27 +329,49 @@ func (a *App) mendLog(ctx context.Context, notes map[string]string) error {
 	if a.keys == nil || a.Blobs == nil {
 		return nil
 	}
-	if _, err := evidence.CheckLog(ctx, a.path("log"), a.keys.Log.Public()); err == nil {
+	if _, err := a.checkWholeLog(ctx); err == nil {
 		return nil
 	}
 	all, err := a.allBundles(ctx)
 	if err != nil {
 		return err
 	}
+	shards, err := a.shards()
+	if err != nil {
+		return err
+	}
+	for _, s := range shards {
+		if err := a.mendShard(ctx, s, all, notes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mendShard writes one part of the log anew.
+func (a *App) mendShard(ctx context.Context, s shard, all map[int64]found, notes map[string]string) error {
+	if size, err := evidence.CheckLog(ctx, s.dir, s.pub); err == nil && (s.Log.Size == nil || int64(size) == *s.Log.Size) {
+		return nil
+	}
 	var checkpoints []string
+	if s.Log.Checkpoint != "" {
+		checkpoints = append(checkpoints, s.Log.Checkpoint)
+	}
 	for _, f := range all {
-		checkpoints = append(checkpoints, f.v.Checkpoint)
+		if f.v.LogOrigin == s.origin {
+			checkpoints = append(checkpoints, f.v.Checkpoint)
+		}
 	}
 	entry := func(i uint64) []byte {
-		if f, ok := all[int64(i)]; ok {
+		if f, ok := all[s.Log.First+int64(i)]; ok {
 			return f.v.Entry
 		}
 		return nil
 	}
-	if err := os.MkdirAll(a.path("log"), 0o755); err != nil {
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return fmt.Errorf("repair: %w", err)
 	}
-	_, err = evidence.RepairLog(ctx, a.path("log"), a.keys.Log.Public(), entry, checkpoints)
+	_, err := evidence.RepairLog(ctx, s.dir, s.pub, entry, checkpoints)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -355,7 +379,7 @@ func (a *App) mendLog(ctx context.Context, notes map[string]string) error {
 		return err
 	}
 	if err != nil {
-		notes["log"] = "What is proven does not suffice to write it anew: put the folder log/ back from a backup. It is append-only, so any later copy serves."
+		notes["log"] = "What is proven does not suffice to write it anew: put the folder "+s.Log.Folder+"/ back from a backup. It is append-only, so any later copy serves."
 	}
 	return nil
 }
@@ -365,7 +389,7 @@ func (a *App) mendRows(ctx context.Context, _ map[string]string) error {
 	if a.keys == nil || a.Store == nil || a.Blobs == nil {
 		return nil
 	}
-	size, err := evidence.LogSize(a.path("log"), a.keys.Log.Public())
+	size, err := a.wholeLogSize()
 	if err != nil || size == 0 {
 		return nil
 	}
@@ -378,12 +402,12 @@ func (a *App) mendRows(ctx context.Context, _ map[string]string) error {
 		return err
 	}
 	complete := true
-	for i := range int64(size) {
+	for i := range size {
 		f, ok := all[i]
 		if have.rows[i] != nil || have.waiting >= 0 && i >= have.waiting {
 			continue
 		}
-		if !ok || evidence.CheckConsistency(ctx, a.path("log"), a.keys.Log.Public(), f.v) != nil {
+		if !ok || a.logConsistent(ctx, f.v) != nil {
 			complete = false
 			continue
 		}
@@ -414,7 +438,10 @@ func (a *App) enterBundle(ctx context.Context, f found) error {
 	if err := json.Unmarshal(f.v.Predicate, &p); err != nil {
 		return fault.New(fault.Corrupt, "bundle %s: %w", f.blob.Short(), err)
 	}
-	at := f.v.LogIndex
+	at, err := a.number(f.v)
+	if err != nil {
+		return err
+	}
 	row := store.Evidence{Subject: f.v.Subject.Digest, PredicateType: f.v.PredicateType, Blob: f.blob, LogIndex: &at, Created: f.v.Time}
 	switch f.v.PredicateType {
 	case evidence.TypeProvenance:

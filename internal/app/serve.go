@@ -4,10 +4,12 @@ import (
 	"context"
 	"net/http"
 	"sort"
+	"strings"
 
 	"hallmark/internal/digest"
 	"hallmark/internal/evidence"
 	"hallmark/internal/fault"
+	"hallmark/internal/keys"
 	"hallmark/internal/policy"
 	"hallmark/internal/project"
 	"hallmark/internal/server"
@@ -89,24 +91,42 @@ func (b Backend) EvidenceFile(ctx context.Context, subject digest.Digest, name s
 func (b Backend) TrustedRoot(context.Context) ([]byte, error) { return b.a.TrustedRoot() }
 
 // Log is server.Evidence's.
-func (b Backend) Log() http.Handler { return evidence.LogHandler(b.a.path("log")) }
+// The part that grows is at its root, each part, that one too, under its key's ID.
+func (b Backend) Log() http.Handler {
+	now := evidence.LogHandler(b.a.logDir())
+	parts := map[string]http.Handler{}
+	for _, e := range b.a.keys.Shards() {
+		parts[e.ID] = http.StripPrefix("/"+e.ID, evidence.LogHandler(b.a.path(e.Log.Folder)))
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		if p := parts[id]; p != nil {
+			p.ServeHTTP(w, r)
+			return
+		}
+		now.ServeHTTP(w, r)
+	})
+}
 
 // Builder is server.Identity's.
 func (b Backend) Builder(ctx context.Context, key, mode string) (server.Builder, error) {
-	if key != b.a.KeyID() || mode != Mode {
+	e, ok := b.a.keys.Ring().Find(keys.RoleSigner, key)
+	if !ok || mode != Mode {
 		return server.Builder{}, fault.New(fault.NotFound, "there is no builder %.40q/%.40q here", key, mode)
 	}
 	d, doc := b.a.runner.Profile()
-	newest, err := b.a.newestFacts(ctx)
-	return server.Builder{ID: b.a.BuilderID(), PublicKey: b.a.PublicKey(), Level: evidence.LevelBuild1, ProfileDigest: d, Profile: doc, Newest: newest}, err
+	id := b.a.builderOf(key)
+	newest, err := b.a.newestFacts(ctx, id)
+	return server.Builder{ID: id, PublicKey: []byte(e.Public), Until: e.Until, Revoked: revokedSince(e), Level: evidence.LevelBuild1, ProfileDigest: d, Profile: doc, Newest: newest}, err
 }
 
 // PublicKey is server.Identity's.
 func (b Backend) PublicKey(_ context.Context, key string) ([]byte, error) {
-	if key != b.a.KeyID() {
+	e, ok := b.a.keys.Ring().Find(keys.RoleSigner, key)
+	if !ok {
 		return nil, fault.New(fault.NotFound, "there is no key %.40q here", key)
 	}
-	return b.a.PublicKey(), nil
+	return []byte(e.Public), nil
 }
 
 // ExternalURL is the base of builder and verifier ids.

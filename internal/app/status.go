@@ -164,7 +164,9 @@ func (a *App) reportOf(ctx context.Context, id digest.Digest, c project.Commit, 
 func firstOf(s status.Step) *record.Output {
 	var all []record.Build
 	for _, b := range s.Builds {
-		all = append(all, b.Build)
+		if !b.Revoked {
+			all = append(all, b.Build)
+		}
 	}
 	if f := build.First(all); f != nil && f.Outcome == record.Succeeded {
 		return f.Output
@@ -177,14 +179,19 @@ func firstOf(s status.Step) *record.Output {
 func (a *App) stepStatus(g *gathered, s *Solved, st plan.Step, check *checker) status.Step {
 	out := status.Step{Rebuilds: g.rebuilds[st.ID]}
 	src, _ := s.Plan.SourceOf(st.Source())
+	var builds []record.Build // that are believed
 	for _, b := range g.builds[st.ID] {
 		sb := status.StepBuild{Build: b.Build, Trusted: a.trusts(b.Builder), Operator: a.KeyID()}
 		if b.Outcome == record.Succeeded && (b.Purpose == record.First || b.Purpose == record.Rebuild) {
 			sb.Verified = check.signedBuild(g.evidence[b.Output.Digest], st, src, b)
 		}
+		if sb.Why = a.revocation(b.Build, func() bool { return sb.Verified }); sb.Why != "" {
+			sb.Revoked = true
+		} else {
+			builds = append(builds, b.Build)
+		}
 		out.Builds = append(out.Builds, sb)
 	}
-	builds := g.records(st.ID)
 	first := build.First(builds)
 	out.PrebuiltChecked, out.Prebuilt = prebuilt(src, builds)
 	if first != nil && first.Outcome == record.Succeeded {

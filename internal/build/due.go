@@ -1,6 +1,7 @@
 package build
 
 import (
+	"slices"
 	"time"
 
 	"hallmark/internal/plan"
@@ -108,10 +109,19 @@ func (e *Engine) secondDue(b *record.Build, builds []record.Build, rebuilds []re
 		}
 		return e.again(last.Failure, wall)
 	}
-	if last.FirstDigest != b.Output.Digest {
+	if last.FirstDigest != b.Output.Digest || !Compares(last, builds) {
 		return DueChanged
 	}
 	return ""
+}
+
+// Compares tells whether a rebuild result is about two of these builds: one of
+// those that it compared may be believed no more.
+func Compares(r record.RebuildResult, builds []record.Build) bool {
+	has := func(id string) bool {
+		return slices.ContainsFunc(builds, func(b record.Build) bool { return b.ID == id })
+	}
+	return has(r.First) && has(r.Second)
 }
 
 // prebuiltDue says why a step's source is to be built once with its native files in

@@ -92,6 +92,16 @@ func LogSize(dir string, pub crypto.PublicKey) (uint64, error) {
 	return cp.Size, nil
 }
 
+// Checkpoint is the signed checkpoint of the log in dir, as it is written.
+func Checkpoint(dir string, pub crypto.PublicKey) (string, error) {
+	v, err := noteVerifier(LogOrigin(pub), pub)
+	if err != nil {
+		return "", err
+	}
+	_, raw, err := readCheckpoint(dir, v)
+	return string(raw), err
+}
+
 // logDamage is an error about a damaged log.
 func logDamage(format string, args ...any) error {
 	return fault.Advise(fault.Corrupt, "Run hallmark fsck --repair: it writes anew what the signed bundles and the checkpoint prove. What it cannot mend comes from a backup of the log's folder; the log is append-only, so any later copy serves.", format, args...)

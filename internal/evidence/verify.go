@@ -45,7 +45,10 @@ const (
 func (a *Authority) TrustedRoot() ([]byte, error) { return TrustedRoot(a.keys) }
 
 // TrustedRoot is Authority.TrustedRoot for a key set whose log is not open.
-func TrustedRoot(set *keys.Set) ([]byte, error) {
+func TrustedRoot(set *keys.Set) ([]byte, error) { return trustedRoot(set, true) }
+
+// trustedRoot is TrustedRoot; without windows, keys are believed for all they made.
+func trustedRoot(set *keys.Set, windows bool) ([]byte, error) {
 	logs := map[string]*root.TransparencyLog{}
 	for _, e := range set.Ring().Logs {
 		pub, err := e.PublicKey()
@@ -57,14 +60,14 @@ func TrustedRoot(set *keys.Set) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("trusted root: id of the log: %w", err)
 		}
-		if e.Void() {
+		if windows && e.Void() {
 			continue
 		}
 		l := &root.TransparencyLog{
 			BaseURL: "https://" + origin, ID: id, HashFunc: crypto.SHA256, SignatureHashFunc: crypto.SHA256,
 			PublicKey: pub, ValidityPeriodStart: e.From,
 		}
-		if e.Until != nil {
+		if windows && e.Until != nil {
 			l.ValidityPeriodEnd = *e.Until
 		}
 		logs[hex.EncodeToString(id)] = l
@@ -75,7 +78,7 @@ func TrustedRoot(set *keys.Set) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("trusted root: %w", err)
 		}
-		if e.Void() {
+		if windows && e.Void() {
 			continue
 		}
 		t := &root.SigstoreTimestampingAuthority{
@@ -83,7 +86,7 @@ func TrustedRoot(set *keys.Set) ([]byte, error) {
 			ValidityPeriodStart: e.From, ValidityPeriodEnd: leaf.NotAfter,
 			URI: "https://tsa-" + e.ID + ".hallmark.invalid",
 		}
-		if e.Until != nil {
+		if windows && e.Until != nil {
 			t.ValidityPeriodEnd = *e.Until
 		}
 		tsas = append(tsas, t)
@@ -153,6 +156,18 @@ func OwnTrust(set *keys.Set) (Trust, error) {
 		t.Signers = append(t.Signers, k)
 	}
 	return t, nil
+}
+
+// EveryTrust is OwnTrust for whoever asks only whether something is as it was made:
+// every key is believed for all that it made, at any time, a revoked one too. Nothing
+// may be decided by it.
+func EveryTrust(set *keys.Set) (Trust, error) {
+	tr, err := trustedRoot(set, false)
+	t := Trust{TrustedRoot: tr}
+	for _, e := range set.Ring().Signers {
+		t.Signers = append(t.Signers, SignerKey{PublicKey: []byte(e.Public)})
+	}
+	return t, err
 }
 
 // ErrOutside is in the error about a statement that a known key signed at a time, or

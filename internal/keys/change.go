@@ -292,12 +292,19 @@ func Sweep(dir string) error {
 		if keep[e.Name()] || !e.Type().IsRegular() || !strings.HasPrefix(e.Name(), newPrefix) && !strings.HasSuffix(e.Name(), ".pem") {
 			continue
 		}
-		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+		err := failing("remove " + e.Name())
+		if err == nil {
+			err = os.Remove(filepath.Join(dir, e.Name()))
+		}
+		if err != nil {
 			return fmt.Errorf("take away a key that is out of use: %w", err)
 		}
 	}
 	return syncDir(dir)
 }
+
+// failing is where tests stop a change in the middle.
+var failing = func(string) error { return nil }
 
 // newPrefix begins the names of files that are not whole yet.
 const newPrefix = ".new-"
@@ -305,11 +312,17 @@ const newPrefix = ".new-"
 // replace writes a file of mode 0600 under another name, syncs it, and gives it its
 // name.
 func replace(path string, b []byte) error {
+	if err := failing("write " + filepath.Base(path)); err != nil {
+		return err
+	}
 	tmp := filepath.Join(filepath.Dir(path), newPrefix+filepath.Base(path))
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := writeSynced(tmp, b); err != nil {
+		return err
+	}
+	if err := failing("rename " + filepath.Base(path)); err != nil {
 		return err
 	}
 	if err := os.Rename(tmp, path); err != nil {

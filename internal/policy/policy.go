@@ -55,6 +55,7 @@ const (
 	NotBuilt            = "not-built"
 	PublishedServed     = "published-served"
 	EvidenceMissing     = "evidence-missing"
+	SignerRevoked       = "signer-revoked"
 	SourceUnverified    = "source-unverified"
 )
 
@@ -83,9 +84,10 @@ type Policy struct {
 // Build is what the policy has to know of one completed build.
 type Build struct {
 	ID       string
-	Trusted  bool // signed by a key and a builder id that the operator's trust store names together
-	Verified bool // its provenance was verified
-	Revoked  bool
+	Trusted  bool   // signed by a key and a builder id that the operator's trust store names together
+	Verified bool   // its provenance was verified
+	Revoked  bool   // whoever signed it is believed no more
+	Why      string // it is revoked, for people
 	Operator string // key id
 	Purpose  record.Purpose
 	Outcome  record.Outcome
@@ -183,11 +185,19 @@ func buildReasons(e Evidence, p Policy) []Reason {
 	digests := map[digest.Digest]int{}
 	counted, failed := 0, (*record.Failure)(nil)
 	untrusted := 0
+	revoked := map[string]bool{} // builds by ID
+	whyRevoked := ""
 	for _, b := range e.Builds {
 		// A build made to ask a backend is no evidence that the step reproduces, but
 		// other bytes from it are evidence that it does not.
 		if b.Purpose == record.Query && b.Trusted && b.Outcome == record.Succeeded && b.Digest != "" && !b.Revoked {
 			digests[b.Digest] += 0
+		}
+		if b.Revoked {
+			revoked[b.ID] = true
+			if b.Outcome == record.Succeeded && b.Purpose != record.Query {
+				whyRevoked = b.Why
+			}
 		}
 		if b.Purpose != record.First && b.Purpose != record.Rebuild || b.Revoked {
 			continue
@@ -219,6 +229,8 @@ func buildReasons(e Evidence, p Policy) []Reason {
 			add(BuildFailed, "%s", sentence(failed))
 		case untrusted > 0:
 			add(BuilderUntrusted, "It was built only by builders that the policy does not trust.")
+		case whyRevoked != "":
+			add(SignerRevoked, "Its builds were signed by a key that is believed no more: %s.", whyRevoked)
 		default:
 			add(NotBuilt, "It has not been built yet.")
 		}
@@ -233,6 +245,9 @@ func buildReasons(e Evidence, p Policy) []Reason {
 		add(NotBuilt, "The file that is served is not one that was built here.")
 	}
 	for _, r := range e.Rebuilds {
+		if revoked[r.First] || revoked[r.Second] {
+			continue
+		}
 		switch r.Outcome {
 		case record.Different:
 			add(NotReproduced, "A rebuild gave different bytes%s.", firstDifference(r))
@@ -247,8 +262,11 @@ func buildReasons(e Evidence, p Policy) []Reason {
 	}
 	if min := max(p.MinBuilds, 2); counted < min {
 		add(NotRebuilt, "It was built %d time(s); the policy demands %d that agree.", counted, min)
+		if whyRevoked != "" {
+			add(SignerRevoked, "Others of its builds were signed by a key that is believed no more: %s.", whyRevoked)
+		}
 	} else {
-		checkAxes(e, p, add)
+		checkAxes(e, p, revoked, add)
 	}
 	return rs
 }
@@ -293,11 +311,11 @@ func checkFacts(b Build, p Policy, add func(code, format string, args ...any)) {
 
 // checkAxes demands that identical rebuilds together varied every axis that the
 // policy names.
-func checkAxes(e Evidence, p Policy, add func(code, format string, args ...any)) {
+func checkAxes(e Evidence, p Policy, revoked map[string]bool, add func(code, format string, args ...any)) {
 	varied, cause := map[string]bool{}, map[string]string{}
 	identical := 0
 	for _, r := range e.Rebuilds {
-		if r.Outcome != record.Identical {
+		if r.Outcome != record.Identical || revoked[r.First] || revoked[r.Second] {
 			continue
 		}
 		identical++

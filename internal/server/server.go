@@ -105,7 +105,15 @@ type Builder struct {
 	Level         string // the SLSA build level that is true, such as SLSA_BUILD_LEVEL_1
 	ProfileDigest string
 	Profile       []byte        // the sandbox profile, canonical JSON
+	Until         *time.Time    // the last moment at which it signed; nil: it still does
+	Revoked       *Revoked      // nil: what it signed is believed
 	Newest        *record.Facts // as read off the sandbox of its newest build; nil if there is none
+}
+
+// Revoked says since when what a key signed is not believed.
+type Revoked struct {
+	Since time.Time
+	Why   string
 }
 
 // Limits are the facts about limits of the builder's newest build.

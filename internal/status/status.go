@@ -124,6 +124,7 @@ type StepBuild struct {
 	Trusted  bool   // the policy's trust store names its key and builder id together
 	Verified bool   // its signed provenance was verified
 	Revoked  bool   // by the operator
+	Why      string // it is revoked
 	Operator string // key id
 }
 
@@ -213,7 +214,7 @@ func (in *view) evidence(n *node) policy.Evidence {
 		e.Prebuilt = unchecked(in.Plan, n, st)
 	}
 	for _, b := range st.Builds {
-		pb := policy.Build{ID: b.ID, Trusted: b.Trusted, Verified: b.Verified, Revoked: b.Revoked, Operator: b.Operator,
+		pb := policy.Build{ID: b.ID, Trusted: b.Trusted, Verified: b.Verified, Revoked: b.Revoked, Why: b.Why, Operator: b.Operator,
 			Purpose: b.Purpose, Outcome: b.Outcome, Failure: b.Failure, Facts: b.Facts, Network: b.Network}
 		if b.Output != nil {
 			pb.Digest = b.Output.Digest

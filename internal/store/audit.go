@@ -77,6 +77,11 @@ func (s *Store) AuditLog(ctx context.Context, org string, before int64, limit in
 	return rows, nil
 }
 
+// KeyChanges lists what the audit log tells of the keys, oldest first.
+func (s *Store) KeyChanges(ctx context.Context) ([]Audit, error) {
+	return list[Audit](ctx, s, "audit", "seq", "action IN ('key.rotate', 'key.revoke')")
+}
+
 // change runs fn in a transaction of a database that may be written.
 func (s *Store) change(ctx context.Context, what string, fn func(ctx context.Context, tx bun.Tx) error) error {
 	if err := s.need(what); err != nil {
