@@ -85,3 +85,7 @@ func skipTOMLString(s string, i int) int {
 	}
 	return len(s)
 }
+
+// ParseTOML reads TOML 1.0 that comes from outside into v, within limits of depth and
+// of the length of keys.
+func ParseTOML(b []byte, v any) error { return parseTOML(b, v) }
