@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sync/singleflight"
@@ -94,6 +95,8 @@ type App struct {
 	fetching  singleflight.Group // downloads, by digest
 	fetched   downloads
 	memory    memory
+	shelving  sync.Once // makes shelf
+	shelf     *shelf    // of a server; see kept
 }
 
 // Open opens a data directory. There is one writer at a time; a second one gets

@@ -28,11 +28,11 @@ const (
 
 // Artifact is server.Artifacts's.
 func (b Backend) Artifact(ctx context.Context, org, name string, d digest.Digest) (*server.Artifact, error) {
-	id, _, err := b.a.Head(ctx, org+"/"+name)
+	head, err := b.a.Store.Head(ctx, org, name)
 	if err != nil {
 		return nil, err
 	}
-	r, err := b.a.Status(ctx, id)
+	r, err := b.a.kept().deep(ctx, head.ID)
 	if err != nil {
 		return nil, err
 	}

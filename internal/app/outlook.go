@@ -40,11 +40,15 @@ func standingOf(r *Report, undetermined map[purl.PURL]bool, retry bool) remedy.S
 
 // Standing is platform.Outlook's.
 func (o *Outlook) Standing(ctx context.Context, id digest.Digest, retry bool) (remedy.Standing, error) {
-	r, err := o.a.Glance(ctx, id)
+	v, err := o.a.kept().get(ctx, id, true)
 	if err != nil {
 		return remedy.Standing{}, err
 	}
-	return standingOf(r, nil, retry), nil
+	which := 0
+	if retry {
+		which = 1
+	}
+	return v.standing[which].get(func() (remedy.Standing, error) { return standingOf(v.report, nil, retry), nil })
 }
 
 // sayer passes on what planning tells.
@@ -162,10 +166,15 @@ func (a *App) effect(ctx context.Context, base digest.Digest, next project.Commi
 
 // Faults is platform.Outlook's.
 func (o *Outlook) Faults(ctx context.Context, id digest.Digest) ([]remedy.Fault, error) {
-	r, err := o.a.Status(ctx, id)
+	v, err := o.a.kept().get(ctx, id, true)
 	if err != nil {
 		return nil, err
 	}
+	return v.faults.get(ctx, o.a.Store, func() ([]remedy.Fault, error) { return o.faults(context.WithoutCancel(ctx), v.report) })
+}
+
+// faults computes what keeps a report's commit from being secure.
+func (o *Outlook) faults(ctx context.Context, r *Report) ([]remedy.Fault, error) {
 	var failed error
 	out := remedy.Faults(r.Document, r.Verdicts, func(u purl.PURL) remedy.Known {
 		k, err := o.known(ctx, r, u)
@@ -273,7 +282,7 @@ func (o *Outlook) pinnedPage(r *Report, name string) (*pypi.Page, error) {
 
 // SBOM is platform.Outlook's.
 func (o *Outlook) SBOM(ctx context.Context, id digest.Digest, f sbom.Format) ([]byte, error) {
-	r, err := o.a.Status(ctx, id)
+	r, err := o.a.kept().deep(ctx, id)
 	if err != nil {
 		return nil, err
 	}

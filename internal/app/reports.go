@@ -14,16 +14,16 @@ import (
 
 // Status is server.Reports's.
 func (b Backend) Status(ctx context.Context, commit digest.Digest) (status.Document, error) {
-	r, err := b.a.Glance(ctx, commit)
+	v, err := b.a.kept().get(ctx, commit, false)
 	if err != nil {
 		return status.Document{}, err
 	}
-	return r.Document, nil
+	return v.report.Document, nil
 }
 
 // Why is server.Reports's.
 func (b Backend) Why(ctx context.Context, commit digest.Digest, artifact string) ([]status.Hop, error) {
-	r, err := b.a.Status(ctx, commit)
+	r, err := b.a.kept().deep(ctx, commit)
 	if err != nil {
 		return nil, err
 	}
@@ -60,16 +60,16 @@ func (b Backend) solved(ctx context.Context, commit digest.Digest) (*Solved, err
 
 // NewUnknown is server.Reports's.
 func (b Backend) NewUnknown(ctx context.Context, commit digest.Digest) ([]string, error) {
-	r, err := b.a.Glance(ctx, commit)
+	v, err := b.a.kept().get(ctx, commit, false)
 	if err != nil {
 		return nil, err
 	}
-	return b.a.NewUnknown(ctx, r)
+	return b.a.NewUnknown(ctx, v.report)
 }
 
 // Export is server.Reports's.
 func (b Backend) Export(ctx context.Context, commit digest.Digest, artifact string) (api.Export, error) {
-	r, err := b.a.Status(ctx, commit)
+	r, err := b.a.kept().deep(ctx, commit)
 	if err != nil {
 		return api.Export{}, err
 	}
@@ -98,7 +98,7 @@ func (b Backend) Export(ctx context.Context, commit digest.Digest, artifact stri
 // looks like what is not there.
 func (b Backend) BuildLog(ctx context.Context, commit digest.Digest, name string) (api.Log, []byte, error) {
 	none := fault.Advise(fault.NotFound, "Name an artifact, a step by sha256: and its id, or a build by its id, of this project.", "the project has no log of %.120q", name)
-	r, err := b.a.Status(ctx, commit)
+	r, err := b.a.kept().deep(ctx, commit)
 	if err != nil {
 		return api.Log{}, nil, err
 	}

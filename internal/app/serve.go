@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sort"
 	"strings"
 
@@ -40,20 +41,37 @@ func (b Backend) Projects(ctx context.Context) ([]string, error) {
 
 // Project is server.Projects's.
 func (b Backend) Project(ctx context.Context, org, name string) (*server.Project, error) {
-	id, c, err := b.a.Head(ctx, org+"/"+name)
+	row, err := b.a.Store.Head(ctx, org, name)
 	if err != nil {
 		return nil, err
 	}
-	r, err := b.a.Glance(ctx, id)
+	v, err := b.a.kept().get(ctx, row.ID, false)
 	if err != nil {
 		return nil, err
 	}
-	p := &server.Project{Document: r.Document, Policy: r.Policy, PolicyDigest: r.PolicyID, Requirements: c.Requirements,
-		AtTime: c.AtTime, Message: c.Message}
-	if row, err := b.a.Store.Commit(ctx, id); err == nil {
-		p.Created = row.Created
+	// Made once for each status, so that the same pointer says that nothing changed.
+	return v.project.get(func() (*server.Project, error) {
+		r := v.report
+		p := &server.Project{Document: r.Document, Policy: r.Policy, PolicyDigest: r.PolicyID, Requirements: r.Commit.Requirements,
+			AtTime: r.Commit.AtTime, Message: r.Commit.Message, Created: row.Created, Signed: map[digest.Digest]bool{}}
+		signed, err := b.a.Store.EvidenceOf(context.WithoutCancel(ctx), r.files())
+		for d, rows := range signed {
+			p.Signed[d] = len(rows) > 0
+		}
+		return p, err
+	})
+}
+
+// files are the digests of the files of a status, sorted.
+func (r *Report) files() []digest.Digest {
+	var files []digest.Digest
+	for _, row := range r.Document.Artifacts {
+		if row.Digest != nil {
+			files = append(files, *row.Digest)
+		}
 	}
-	return p, nil
+	slices.Sort(files)
+	return slices.Compact(files)
 }
 
 // Open is server.Files's.

@@ -42,7 +42,7 @@ func (a surface) projectAPI() {
 		func(ctx context.Context, _ *struct{}) (*body[projectsBody], error) {
 			out := projectsBody{Projects: []string{}}
 			if s.opts.Platform == nil {
-				names, err := s.cache.Projects(ctx)
+				names, err := s.backend.Projects(ctx)
 				out.Projects = append(out.Projects, names...)
 				return answer(out, err)
 			}
@@ -347,7 +347,6 @@ func (s *Server) committed(ctx context.Context, in InProject, id digest.Digest, 
 	if err != nil {
 		return nil, err
 	}
-	s.cache.forget(in.Org, in.Project)
 	who := asks(ctx).Who
 	c, err := s.opts.Platform.CommitOf(ctx, who, in.Org, in.Project, id)
 	if err != nil {

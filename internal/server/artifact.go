@@ -161,6 +161,11 @@ func (s *Server) artifactPage(w http.ResponseWriter, r *http.Request) {
 	v := artifactView{Artifact: a, Top: s.projectHead(ctx, org, name, "builds")}
 	row := status.Row{PURL: a.PURL, Class: a.Class}
 	v.Back = "/" + org + "/" + name + "#" + anchor(row)
+	if p, err := s.open(ctx, org, name); err == nil {
+		if to := s.rowLink(p, a.PURL); to != "" {
+			v.Back = to
+		}
+	}
 	if a.Served && a.Runtime && a.PURL.Type() == "pypi" {
 		if err := s.take(ctx, org, name, row); err != nil {
 			v.Refused = takes{a.Class: {row.PURL, err}}.refused(row)

@@ -131,10 +131,10 @@ func (s *Server) open(ctx context.Context, org, name string) (*Project, error) {
 	// What a build has changed since is shown at once.
 	if s.opts.Watch != nil {
 		if st, ok, _ := s.opts.Watch(org + "/" + name); ok && st.State.Done() {
-			s.cache.stale(org, name, st.Since)
+			ctx = fresh(ctx, st.Since)
 		}
 	}
-	return s.cache.Project(ctx, org, name)
+	return s.backend.Project(ctx, org, name)
 }
 
 // challenge answers a package client that nobody knows: it may send a token. It is

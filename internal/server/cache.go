@@ -1,94 +1,89 @@
 package server
 
 import (
+	"container/list"
 	"context"
 	"sync"
 	"time"
-
-	"hallmark/internal/fault"
 )
 
-// cacheFor is how long a computed status is shown without asking again. Short
-// enough that nobody waits for a build's end to appear, long enough that one
-// pip install computes it once.
-const cacheFor = 2 * time.Second
+// maxMade bounds what is kept of what was made for pages, in bytes; what belongs to
+// one project is always kept.
+const maxMade = 128 << 20
 
-// maxCached bounds the cache; there are seldom more projects than that.
-const maxCached = 1000
+// maxProjects bounds of how many projects anything is kept.
+const maxProjects = 1000
 
-// cache is Projects with a short memory. Requests for one project wait for one
-// computation.
+// cache keeps what was made of projects for pages. It keeps no project: what is
+// shown of one is what its backend says at each request.
 type cache struct {
-	next Projects
-	now  func() time.Time
-	mu   sync.Mutex // guards all
-	all  map[string]*cached
+	limit int
+	mu    sync.Mutex // guards all
+	all   map[string]*list.Element
+	order *list.List // of *made, the one asked for last in front
+	bytes int
 }
 
-type cached struct {
-	mu      sync.Mutex // held while computing
-	project *Project
-	err     error
-	asked   time.Time // when it was computed
-	until   time.Time
+// made is what was made of one project.
+type made struct {
+	name   string
+	of     *Project // that it was made of
+	tables *tables
+	bytes  int // as counted in cache.bytes
 }
 
-func newCache(next Projects) *cache {
-	return &cache{next: next, now: time.Now, all: map[string]*cached{}}
+func newCache() *cache {
+	return &cache{limit: maxMade, all: map[string]*list.Element{}, order: list.New()}
 }
 
-// Projects is the backend's.
-func (c *cache) Projects(ctx context.Context) ([]string, error) { return c.next.Projects(ctx) }
-
-// Project is the backend's, at most cacheFor old.
-func (c *cache) Project(ctx context.Context, org, name string) (*Project, error) {
-	if len(org) > 64 || len(name) > 64 {
-		return nil, fault.New(fault.NotFound, "there is no project of that name")
-	}
-	key := org + "/" + name
-	c.mu.Lock()
-	e := c.all[key]
-	if e == nil {
-		if len(c.all) >= maxCached {
-			clear(c.all)
-		}
-		e = &cached{}
-		c.all[key] = e
-	}
-	c.mu.Unlock()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if c.now().Before(e.until) {
-		return e.project, e.err
-	}
-	asked := c.now()
-	p, err := c.next.Project(ctx, org, name)
-	if ctx.Err() != nil {
-		return p, err // the asker went away: nobody else's answer
-	}
-	e.project, e.err, e.asked, e.until = p, err, asked, c.now().Add(cacheFor)
-	return p, err
-}
-
-// forget has the next question for a project asked anew.
-func (c *cache) forget(org, name string) {
+// tables are those that were made of p; none of an earlier status.
+func (c *cache) tables(p *Project) *tables {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.all, org+"/"+name)
+	at, ok := c.all[p.Document.Project]
+	if !ok {
+		at = c.order.PushFront(&made{name: p.Document.Project})
+		c.all[p.Document.Project] = at
+	}
+	c.order.MoveToFront(at)
+	m := at.Value.(*made)
+	if m.of != p {
+		m.of, m.tables = p, newTables(p)
+		c.bytes -= m.bytes
+		m.bytes = 0
+	}
+	return m.tables
 }
 
-// stale has the next question for a project asked anew if it was computed before a
-// time.
-func (c *cache) stale(org, name string, before time.Time) {
+// weigh counts what t has grown to, and makes room.
+func (c *cache) weigh(p *Project, t *tables) {
+	n := t.size()
 	c.mu.Lock()
-	e := c.all[org+"/"+name]
-	c.mu.Unlock()
-	if e == nil {
+	defer c.mu.Unlock()
+	at, ok := c.all[p.Document.Project]
+	if !ok || at.Value.(*made).tables != t {
 		return
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.asked.Before(before) {
-		e.until = time.Time{}
+	m := at.Value.(*made)
+	c.bytes += n - m.bytes
+	m.bytes = n
+	for (c.bytes > c.limit || c.order.Len() > maxProjects) && c.order.Len() > 1 {
+		old := c.order.Remove(c.order.Back()).(*made)
+		c.bytes -= old.bytes
+		delete(c.all, old.name)
 	}
+}
+
+type freshKey struct{}
+
+// fresh asks for what is so at a time or later.
+func fresh(ctx context.Context, at time.Time) context.Context {
+	return context.WithValue(ctx, freshKey{}, at)
+}
+
+// Fresh tells a backend how old what it gives may be: as things were at that time or
+// later. Zero: as it thinks right.
+func Fresh(ctx context.Context) time.Time {
+	at, _ := ctx.Value(freshKey{}).(time.Time)
+	return at
 }

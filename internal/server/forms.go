@@ -89,7 +89,6 @@ func (s *Server) postCommit(ctx context.Context, r *http.Request, f url.Values) 
 	if _, err := s.opts.Platform.Commit(ctx, asks(ctx).Who, org, name, f.Get("branch"), ch, old, build); err != nil {
 		return "", err
 	}
-	s.cache.forget(org, name)
 	if build {
 		return "/" + org + "/" + name, nil
 	}
@@ -124,7 +123,6 @@ func (s *Server) postRevert(ctx context.Context, r *http.Request, f url.Values) 
 		return "", err
 	}
 	_, err = s.opts.Platform.Revert(ctx, asks(ctx).Who, org, name, f.Get("branch"), to, false)
-	s.cache.forget(org, name)
 	return "/" + org + "/" + name + "/history", err
 }
 

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
-	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -21,6 +20,7 @@ import (
 	"hallmark/internal/fault"
 	"hallmark/internal/platform"
 	"hallmark/internal/policy"
+	"hallmark/internal/purl"
 	"hallmark/internal/status"
 	"hallmark/internal/store"
 )
@@ -33,6 +33,7 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 	funcs := template.FuncMap{
 		"bytes": status.Bytes, "secure": secure, "statusWord": func(s status.Status) string { return statusWords[s] },
 		"gradeWord": func(g policy.Grade) string { return gradeWords[g] },
+		"tableMark": tableMarkHTML,
 		"day":       func(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 UTC") },
 		"took":      took,
 		"stage":     func(s string) string { return cmp.Or(stageWords[s], s) },
@@ -49,7 +50,7 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 	for _, name := range []string{"home", "project", "empty", "builder", "verifier", "error",
 		"signin", "depart", "link", "secret", "configuration", "history", "settings", "org", "account", "admin", "artifact", "effect", "remedies", "report", "run"} {
 		t := template.New("layout.html").Funcs(funcs)
-		out[name] = template.Must(t.ParseFS(templateFiles, "templates/layout.html", "templates/icons.html", "templates/tabs.html", "templates/search.html", "templates/"+name+".html"))
+		out[name] = template.Must(t.ParseFS(templateFiles, "templates/layout.html", "templates/icons.html", "templates/tabs.html", "templates/search.html", "templates/table.html", "templates/"+name+".html"))
 	}
 	return out
 })
@@ -81,10 +82,15 @@ type page struct {
 	Body     any
 }
 
+// pageOf is what a page's template gets.
+func (s *Server) pageOf(r *http.Request, title string, body any) page {
+	return page{framed(r.Context()), title, s.opts.Version, s.opts.Platform != nil, s.opts.Accounts != nil, s.opts.Accounts != nil && asks(r.Context()).Can(access.Administer, ""), r.URL.RequestURI(), body}
+}
+
 // render answers with a page.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, code int, name, title string, body any) {
 	var b bytes.Buffer
-	if err := pages()[name].Execute(&b, page{framed(r.Context()), title, s.opts.Version, s.opts.Platform != nil, s.opts.Accounts != nil, s.opts.Accounts != nil && asks(r.Context()).Can(access.Administer, ""), r.URL.RequestURI(), body}); err != nil {
+	if err := pages()[name].Execute(&b, s.pageOf(r, title, body)); err != nil {
 		s.fail(w, r, fmt.Errorf("page %s: %w", name, err))
 		return
 	}
@@ -145,7 +151,7 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	} else {
-		names, err = s.cache.Projects(ctx)
+		names, err = s.backend.Projects(ctx)
 	}
 	if err != nil {
 		s.failPage(w, r, err)
@@ -164,7 +170,7 @@ func (s *Server) homeItem(r *http.Request, full string, n int) homeItem {
 		return it
 	}
 	org, name, _ := strings.Cut(full, "/")
-	p, err := s.cache.Project(r.Context(), org, name)
+	p, err := s.backend.Project(r.Context(), org, name)
 	switch {
 	case err == nil:
 		it.Summary, it.Pie = &p.Document.Summary, newPie(p.Document.Summary)
@@ -308,7 +314,8 @@ type projectView struct {
 	Pie         pie
 	Summary     status.Summary
 	PolicyName  string
-	Rows        []rowView
+	Shown       int        // rows that the filter lets through
+	Pages       []pageLink // of the table; empty: there is one
 	Filter      filter
 	Classes     []option
 	Grades      []option
@@ -355,72 +362,44 @@ func (s *Server) project(w http.ResponseWriter, r *http.Request) {
 		s.failPage(w, r, err)
 		return
 	}
-	s.render(w, r, http.StatusOK, "project", p.Document.Project, s.projectView(r.Context(), p, readFilter(r.URL.Query())))
+	v, t, err := s.projectView(r.Context(), p, readFilter(r.URL.Query()), readPage(r.URL.Query()))
+	if err != nil {
+		s.failPage(w, r, err)
+		return
+	}
+	s.renderAround(w, r, "project", p.Document.Project, v, t)
 }
 
-func (s *Server) projectView(ctx context.Context, p *Project, f filter) projectView {
+// projectView is a project's page for whoever asks, and the table on it.
+func (s *Server) projectView(ctx context.Context, p *Project, f filter, page int) (projectView, *table, error) {
 	doc := p.Document
 	org, name, _ := strings.Cut(doc.Project, "/")
+	o := s.cache.tables(p).outline()
 	v := projectView{Project: p, Top: s.projectHead(ctx, org, name, "builds"), Name: doc.Project, Summary: doc.Summary, Pie: newPie(doc.Summary), PolicyName: policyName(doc.Policy),
-		Filter: f, IndexURL: s.opts.ExternalURL + "/r/" + doc.Project + "/pypi/simple/", Ask: "PACKAGE",
-		StatusURL: "/api/v1/projects/" + doc.Project + "/status"}
-	v.CommitShort = shorten(doc.Commit)
-	v.PlanShort = doc.Plan.Short()
-	anchors := map[string]string{}
-	for _, row := range doc.Artifacts {
-		anchors[string(row.PURL)] = anchor(row)
-	}
-	asked := false // Ask is a secure one
+		Filter: f, IndexURL: s.opts.ExternalURL + "/r/" + doc.Project + "/pypi/simple/", Ask: o.ask, Work: o.work,
+		StatusURL: "/api/v1/projects/" + doc.Project + "/status", CommitShort: shorten(doc.Commit), PlanShort: doc.Plan.Short(),
+		Reasons: selected(o.reasons, f.Reason), Languages: selected(o.languages, f.Language)}
 	t := s.takesOf(ctx, doc)
 	v.Bundle = s.bundle(doc, t)
-	builders := map[string]string{} // pages of builder ids, each asked for once
-	classes, gradeCount, reasons, languages := map[string]int{}, map[policy.Grade]int{}, map[string]int{}, map[string]int{}
-	for _, row := range status.ForPeople(doc.Artifacts) {
-		classes[string(row.Class)]++
-		languages[row.PURL.Type()]++
-		if row.Grade != nil {
-			gradeCount[*row.Grade]++
-		}
-		seen := map[string]bool{}
-		for _, x := range row.Reasons {
-			if !seen[x.Code] {
-				reasons[x.Code]++
-				seen[x.Code] = true
-			}
-		}
-		if row.Direct && row.File != nil && (v.Ask == "PACKAGE" || secure(row) && !asked) {
-			v.Ask, asked = row.PURL.Name(), secure(row)
-		}
-		if row.Status == status.Queued || row.Status == status.Running {
-			v.Work++
-		}
-		rv := s.rowView(ctx, p, row, anchors, t, builders)
-		if v.Example == nil && secure(row) && rv.File != nil {
-			v.Example = &rv
-		}
-		if f.match(row) {
-			v.Rows = append(v.Rows, rv)
-		}
+	if o.example >= 0 {
+		row := o.rows[o.example]
+		v.Example = &rowView{Row: row, Name: row.PURL.Name(), Version: row.PURL.Version()}
 	}
 	for _, c := range []policy.Class{policy.Community, policy.Secure} {
-		v.Classes = append(v.Classes, option{string(c), strings.ToUpper(string(c[:1])) + string(c[1:]), classes[string(c)], f.Class == string(c)})
+		v.Classes = append(v.Classes, option{string(c), strings.ToUpper(string(c[:1])) + string(c[1:]), o.classes[c], f.Class == string(c)})
 	}
 	for _, g := range grades {
-		v.Grades = append(v.Grades, option{string(g), string(g), gradeCount[g], f.Grade == string(g)})
-		if gradeCount[g] > 0 {
-			v.GradeCounts = append(v.GradeCounts, option{Value: string(g), Label: gradeWords[g], Count: gradeCount[g]})
+		v.Grades = append(v.Grades, option{string(g), string(g), o.grades[g], f.Grade == string(g)})
+		if o.grades[g] > 0 {
+			v.GradeCounts = append(v.GradeCounts, option{Value: string(g), Label: gradeWords[g], Count: o.grades[g]})
 		}
 	}
-	for c, n := range reasons {
-		v.Reasons = append(v.Reasons, option{c, c, n, f.Reason == c})
+	tab, err := s.table(ctx, p, f, page, t)
+	if err != nil {
+		return v, nil, err
 	}
-	for l, n := range languages {
-		v.Languages = append(v.Languages, option{l, languageOf(l), n, f.Language == l})
-	}
-	for _, o := range [][]option{v.Reasons, v.Languages} {
-		sort.Slice(o, func(i, j int) bool { return o[i].Value < o[j].Value })
-	}
-	return v
+	v.Shown, v.Pages = tab.shown, tab.pageLinks(doc.Project, f)
+	return v, tab, nil
 }
 
 // took is a duration for people.
@@ -438,10 +417,16 @@ func shorten(commit string) string {
 	return commit
 }
 
-func (s *Server) rowView(ctx context.Context, p *Project, row status.Row, anchors map[string]string, t takes, builders map[string]string) rowView {
-	rv := rowView{Row: row, Anchor: anchors[string(row.PURL)], Name: row.PURL.Name(), Version: row.PURL.Version()}
+// rowView is a row of a table; link gives the address of another artifact's row.
+func (s *Server) rowView(ctx context.Context, p *Project, row status.Row, anchor string, link func(purl.PURL) string, t takes, builders map[string]string) rowView {
+	rv := rowView{Row: row, Anchor: anchor, Name: row.PURL.Name(), Version: row.PURL.Version()}
 	if row.Digest != nil {
-		if files, err := s.backend.Evidence(ctx, *row.Digest); err == nil && len(files) > 0 {
+		signed := p.Signed[*row.Digest]
+		if p.Signed == nil {
+			files, err := s.backend.Evidence(ctx, *row.Digest)
+			signed = err == nil && len(files) > 0
+		}
+		if signed {
 			rv.Evidence = "/evidence/" + row.Digest.Hex()
 		}
 		rv.Page = "/" + p.Document.Project + "/artifact/" + row.Digest.Hex()
@@ -459,8 +444,8 @@ func (s *Server) rowView(ctx context.Context, p *Project, row status.Row, anchor
 	}
 	for _, x := range row.Reasons {
 		v := reasonView{Reason: x, Name: x.Artifact.Name()}
-		if x.Artifact != row.PURL && anchors[string(x.Artifact)] != "" {
-			v.Link = "#" + anchors[string(x.Artifact)]
+		if x.Artifact != row.PURL {
+			v.Link = link(x.Artifact)
 		}
 		rv.Reasons = append(rv.Reasons, v)
 	}

@@ -147,7 +147,6 @@ func (s *Server) postApply(ctx context.Context, r *http.Request, f url.Values) (
 	if _, err := s.opts.Platform.Commit(ctx, asks(ctx).Who, org, name, "", ch, base, f.Has("build")); err != nil {
 		return "", err
 	}
-	s.cache.forget(org, name)
 	if f.Has("build") {
 		return "/" + org + "/" + name, nil
 	}

@@ -30,13 +30,15 @@ import (
 	"hallmark/internal/status"
 )
 
-// Projects finds projects. Its methods are called often and from several
-// goroutines; the server keeps answers for cacheFor.
+// Projects finds projects. Its methods are called for every request and from several
+// goroutines.
 type Projects interface {
 	// Projects lists all projects as ORG/PROJECT, sorted.
 	Projects(ctx context.Context) ([]string, error)
 	// Project gives the head of a project: fault.NotFound if there is no such
-	// project, fault.Conflict, with advice, if its head was not solved yet.
+	// project, fault.Conflict, with advice, if its head was not solved yet. It is as
+	// things are now, or at least at the time that Fresh gives. What was made for pages
+	// is used again as long as it is the same pointer: nobody changes what it points to.
 	Project(ctx context.Context, org, name string) (*Project, error)
 }
 
@@ -49,6 +51,8 @@ type Project struct {
 	AtTime       string    // the catalog's time, RFC 3339
 	Created      time.Time // of the commit
 	Message      string    // of the commit
+	// Signed tells of which files there is evidence; nil: it is asked for each.
+	Signed map[digest.Digest]bool
 }
 
 // Files gives the bytes of artifacts.
@@ -209,7 +213,7 @@ func New(b Backend, o Options) (*Server, error) {
 	}
 	s := &Server{backend: b, opts: o, origin: u.Scheme + "://" + u.Host, secure: u.Scheme == "https", own: processSecret(),
 		hosts: map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true, strings.ToLower(u.Hostname()): true},
-		cache: newCache(b), meta: newMetadataCache(), stopping: make(chan struct{})}
+		cache: newCache(), meta: newMetadataCache(), stopping: make(chan struct{})}
 	s.handler = s.guard(s.routes())
 	return s, nil
 }

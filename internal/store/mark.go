@@ -34,10 +34,26 @@ func (s *Store) Mark(ctx context.Context) (Mark, error) {
 // maxSince is how many entries Since looks at.
 const maxSince = 5000
 
-// StepsSince gives the steps of which builds, rebuild results or evidence were
-// written since m; evidence that belongs to no step, or is still on its way into the
-// log, is under the empty digest. It is false if m is no earlier state of this database, or lies too far back.
-func (s *Store) StepsSince(ctx context.Context, m Mark) (map[digest.Digest]bool, bool, error) {
+// Since is what was written since an earlier state.
+type Since struct {
+	Mark   Mark                   // the state as it is now
+	Tables map[string]bool        // rows of these tables
+	Steps  map[digest.Digest]bool // builds, rebuild results or evidence of these steps; the empty digest: evidence of no step
+}
+
+// Touch tells whether something was written that may concern one of steps.
+func (s Since) Touch(steps map[digest.Digest]bool) bool {
+	for d := range s.Steps {
+		if d == "" || steps[d] {
+			return true
+		}
+	}
+	return false
+}
+
+// Since gives what was written since m. It is false if m is no earlier state of this
+// database, or lies too far back.
+func (s *Store) Since(ctx context.Context, m Mark) (Since, bool, error) {
 	var rows []struct {
 		Seq  int64         `bun:"seq"`
 		MAC  string        `bun:"mac"`
@@ -50,29 +66,42 @@ func (s *Store) StepsSince(ctx context.Context, m Mark) (map[digest.Digest]bool,
 		FROM journal j LEFT JOIN evidence e ON j.tbl = 'evidence' AND e.id = CASE WHEN j.tbl = 'evidence' THEN CAST(j.row AS BIGINT) END
 		WHERE j.seq >= ? ORDER BY j.seq LIMIT ?`
 	if err := s.db.NewRaw(q, m.Seq, maxSince+2).Scan(ctx, &rows); err != nil {
-		return nil, false, fmt.Errorf("what was written since entry %d: %w", m.Seq, kind(err))
+		return Since{}, false, fmt.Errorf("what was written since entry %d: %w", m.Seq, kind(err))
 	}
 	if len(rows) > maxSince || len(rows) == 0 || rows[0].Seq != m.Seq || rows[0].MAC != m.MAC {
-		return nil, false, nil
+		return Since{}, false, nil
 	}
-	steps := map[digest.Digest]bool{}
+	last := rows[len(rows)-1]
+	out := Since{Mark: Mark{last.Seq, last.MAC}, Tables: map[string]bool{}, Steps: map[digest.Digest]bool{}}
+	for _, r := range rows[1:] {
+		out.Tables[r.Tbl] = true
+		switch r.Tbl {
+		case "builds", "rebuilds":
+			step, _, _ := strings.Cut(r.Row, "#")
+			out.Steps[digest.Digest(step)] = true
+		case "evidence":
+			out.Steps[r.Step] = true
+		}
+	}
+	return out, true, nil
+}
+
+// StepsSince gives the steps of which builds, rebuild results or evidence were
+// written since m; evidence that belongs to no step, or is still on its way into the
+// log, is under the empty digest. It is false if m is no earlier state of this database, or lies too far back.
+func (s *Store) StepsSince(ctx context.Context, m Mark) (map[digest.Digest]bool, bool, error) {
+	since, ok, err := s.Since(ctx, m)
+	if err != nil || !ok {
+		return nil, false, err
+	}
 	left, err := s.db.NewSelect().Model((*Pending)(nil)).Count(ctx)
 	if err != nil {
 		return nil, false, fmt.Errorf("what is on its way into the log: %w", kind(err))
 	}
 	if left > 0 {
-		steps[""] = true
+		since.Steps[""] = true
 	}
-	for _, r := range rows[1:] {
-		switch r.Tbl {
-		case "builds", "rebuilds":
-			step, _, _ := strings.Cut(r.Row, "#")
-			steps[digest.Digest(step)] = true
-		case "evidence":
-			steps[r.Step] = true
-		}
-	}
-	return steps, true, nil
+	return since.Steps, true, nil
 }
 
 // Code is a code over b (HMAC-SHA-256) under the key that vouches for the rows,
