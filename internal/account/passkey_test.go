@@ -383,3 +383,29 @@ func TestPasskeyAttemptsAreSlowed(t *testing.T) {
 	_, err = h.BeginPasskeySignIn("192.0.2.1")
 	h.must(err)
 }
+
+// FuzzPasskey: neither parseCreation nor parseAssertion, reached as a browser
+// reaches them, takes anything for a passkey that is none, or fails with an error
+// that has no kind.
+func FuzzPasskey(f *testing.F) {
+	t := &testing.T{}
+	d := newDevice()
+	challenge := base64.RawURLEncoding.EncodeToString(make([]byte, 32))
+	made := d.make(t, []byte(`{"challenge":"`+challenge+`","rp":{"id":"hallmark.example"},"user":{"id":"dQ","name":"u"}}`))
+	signed := d.sign(t, []byte(`{"challenge":"`+challenge+`","rpId":"hallmark.example"}`))
+	f.Add(made)
+	f.Add(signed)
+	f.Add([]byte(`{"id":"","type":"public-key","response":{}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if c, err := account.ParseCreation(b); err == nil {
+			if n := len(c.RawID); n == 0 || n > 1023 {
+				t.Errorf("an id of %d bytes", n)
+			}
+		} else if fault.KindOf(err) == "" {
+			t.Errorf("an error without a kind: %v", err)
+		}
+		if _, err := account.ParseAssertion(b); err != nil && fault.KindOf(err) == "" {
+			t.Errorf("an error without a kind: %v", err)
+		}
+	})
+}
