@@ -249,6 +249,8 @@ type Run struct {
 	Started  *time.Time `json:"started,omitempty"`
 	Finished *time.Time `json:"finished,omitempty"`
 	Progress *Progress  `json:"progress,omitempty" doc:"While it runs"`
+	Place    int        `json:"place,omitempty" doc:"In the queue, while it waits; 1: the next"`
+	Priority string     `json:"priority,omitempty" enum:"high,normal,low" doc:"Among the organization's runs, until it has ended"`
 }
 
 // Done tells whether the run has ended.

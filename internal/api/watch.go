@@ -27,3 +27,19 @@ type Steps struct {
 	Kept  bool   `json:"kept" doc:"false: the run has not begun, or is not in memory any more"`
 	Steps []Step `json:"steps"`
 }
+
+// Queued is a run that waits or works, as an administrator sees it.
+type Queued struct {
+	ID       string    `json:"id"`
+	Org      string    `json:"org"`
+	State    string    `json:"state" enum:"queued,running"`
+	Created  time.Time `json:"created"`
+	Place    int       `json:"place,omitempty" doc:"1: the next; none: it works"`
+	Priority string    `json:"priority" enum:"high,normal,low" doc:"Among the organization's runs"`
+	Over     string    `json:"over" enum:"high,normal,low" doc:"Among all"`
+}
+
+// Queue is the server's builds, in their order.
+type Queue struct {
+	Runs []Queued `json:"runs"`
+}

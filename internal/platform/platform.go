@@ -16,6 +16,7 @@ import (
 	"hallmark/internal/access"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
+	"hallmark/internal/lockfile"
 	"hallmark/internal/project"
 	"hallmark/internal/store"
 )
@@ -33,9 +34,14 @@ type Rows interface {
 	BranchHead(ctx context.Context, org, name, branch string) (store.Commit, error)
 	SetBranch(ctx context.Context, org, name, branch string, old, next digest.Digest, by store.By) error
 	RemoveBranch(ctx context.Context, org, name, branch string, by store.By) error
+	DefaultBranch(ctx context.Context, org, name string) (string, error)
+	SetDefaultBranch(ctx context.Context, org, name, branch string, by store.By) error
 	AddRun(ctx context.Context, r store.Run, by store.By, also store.Also) error
 	Run(ctx context.Context, id string) (store.Run, error)
 	Runs(ctx context.Context, org, name string, limit int) ([]store.Run, error)
+	OpenRuns(ctx context.Context) ([]store.Run, error)
+	Priorities(ctx context.Context) (map[string]store.Priority, error)
+	SetPriority(ctx context.Context, p store.Priority, by store.By) error
 	BuildTime(ctx context.Context, org string, since time.Time) (time.Duration, error)
 	CreateOrg(ctx context.Context, o store.Org, owner string, by store.By) error
 	Org(ctx context.Context, name string) (store.Org, error)
@@ -66,6 +72,9 @@ type Documents interface {
 	// Requirement reads what a person asks for: as it is written in a commit, and
 	// the name of the package. fault.Usage if it cannot be read.
 	Requirement(text string) (canonical, name string, err error)
+	// ReadLockfile reads what another tool wrote, for the environment of the projects
+	// here (lockfile.Read).
+	ReadLockfile(name string, content []byte) (lockfile.File, error)
 	// Policy is fault.Usage if there is no policy of that URI.
 	Policy(uri string) error
 }
@@ -93,6 +102,7 @@ type Service struct {
 	outlook  Outlook // nil: no effects, ways out and gates are told here
 	badge    []byte  // what badges' tokens are made with; nil: there are none
 	previews *previews
+	imports  imports
 	good     sync.Map // projects that were found to be 100 % secure, and until when that is believed
 }
 

@@ -9,6 +9,7 @@ import (
 	"hallmark/internal/api"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
+	"hallmark/internal/platform"
 	"hallmark/internal/policy"
 	"hallmark/internal/status"
 	"hallmark/internal/store"
@@ -40,9 +41,12 @@ type whyBody struct {
 }
 
 // runDocument is a run as the API shows it, with how far it is.
-func (s *Server) runDocument(r store.Run) api.Run {
+func (s *Server) runDocument(r store.Run, ranks map[string]platform.Rank) api.Run {
 	out := api.Run{ID: r.ID, Project: r.Org + "/" + r.Name, Commit: "commit:" + r.Commit.String(), Asked: r.Asked, Retry: r.Retry, State: string(r.State), Message: r.Message,
 		Created: r.Created, Started: moment(r.Started), Finished: moment(r.Finished)}
+	if k, ok := ranks[r.ID]; ok {
+		out.Place, out.Priority = k.Place, platform.LevelName(k.Level)
+	}
 	if s.opts.Watch == nil || r.State.Done() {
 		return out
 	}
@@ -70,9 +74,13 @@ func (a surface) buildAPI(mux *http.ServeMux) {
 				return nil, err
 			}
 			rows, err := p.Runs(ctx, asks(ctx).Who, in.Org, in.Project, in.Limit)
+			if err != nil {
+				return nil, err
+			}
+			ranks, err := p.Ranks(ctx, rows...)
 			out := runsBody{Runs: []api.Run{}}
 			for _, r := range rows {
-				out.Runs = append(out.Runs, s.runDocument(r))
+				out.Runs = append(out.Runs, s.runDocument(r, ranks))
 			}
 			return answer(out, err)
 		})
@@ -92,7 +100,8 @@ func (a surface) buildAPI(mux *http.ServeMux) {
 		if err != nil {
 			return nil, err
 		}
-		return answer(s.runDocument(r), nil)
+		ranks, err := p.Ranks(ctx, r)
+		return answer(s.runDocument(r, ranks), err)
 	})
 	does(a, huma.Operation{OperationID: "get-run", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/runs/{run}", Tags: []string{tagBuilds}, Summary: "A build, and how far it is"},
 		func(ctx context.Context, in *oneRun) (*body[api.Run], error) {
@@ -104,7 +113,8 @@ func (a surface) buildAPI(mux *http.ServeMux) {
 			if err != nil {
 				return nil, err
 			}
-			return answer(s.runDocument(r), nil)
+			ranks, err := p.Ranks(ctx, r)
+			return answer(s.runDocument(r, ranks), err)
 		})
 	does(a, huma.Operation{OperationID: "cancel-run", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/runs/{run}/cancel", Tags: []string{tagBuilds}, DefaultStatus: http.StatusNoContent, Summary: "End a build, or take it out of the queue"},
 		func(ctx context.Context, in *oneRun) (*none, error) {

@@ -360,7 +360,11 @@ func (s *Server) committed(ctx context.Context, in InProject, id digest.Digest, 
 		}
 		for _, r := range runs {
 			if r.Commit == id {
-				run := s.runDocument(r)
+				ranks, err := s.opts.Platform.Ranks(ctx, r)
+				if err != nil {
+					return nil, err
+				}
+				run := s.runDocument(r, ranks)
 				out.Run = &run
 				break
 			}

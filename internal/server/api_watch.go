@@ -7,6 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"hallmark/internal/api"
+	"hallmark/internal/platform"
 )
 
 // watchAPI is a run while it goes on: its steps, and what they say.
@@ -45,4 +46,52 @@ func (a surface) watchAPI(mux *http.ServeMux) {
 	a.raw(mux, huma.Operation{OperationID: "watch-run", Method: http.MethodGet, Path: run + "/events", Tags: []string{tagBuilds}, Summary: "A build as it goes on",
 		Description: "Server-sent events: run (how far it is), steps (all of them, when one changes), log (what the step says that was asked for), end. A watcher that is too slow is told how many bytes of a log it missed (left)."},
 		"text/event-stream", "Events until the run has ended", []*huma.Param{step, from}, func(w http.ResponseWriter, r *http.Request) { s.runFeed(w, r, s.failAPI, false) })
+	does(a, huma.Operation{OperationID: "set-run-priority", Method: http.MethodPost, Path: run + "/priority", Tags: []string{tagBuilds}, DefaultStatus: http.StatusNoContent,
+		Summary: "Raise or lower a build among its organization's", Description: "For owners and maintainers. Organizations take turns: it takes no turn from another one."}, func(ctx context.Context, in *struct {
+		InProject
+		Run  string `path:"run" maxLength:"64"`
+		Body struct {
+			Priority string `json:"priority" enum:"high,normal,low"`
+		}
+	}) (*none, error) {
+		p, err := s.hosted()
+		if err != nil {
+			return nil, err
+		}
+		level, err := platform.ParseLevel(in.Body.Priority)
+		if err != nil {
+			return nil, err
+		}
+		return done(p.SetLevel(ctx, asks(ctx).Who, in.Org, in.Project, in.Run, level))
+	})
+	does(a, huma.Operation{OperationID: "list-queue", Method: http.MethodGet, Path: "/api/v1/queue", Tags: []string{tagBuilds}, Summary: "All builds that wait or run, in their order",
+		Description: "For administrators: whose each is, and nothing of what it builds."}, func(ctx context.Context, _ *struct{}) (*body[api.Queue], error) {
+		p, err := s.hosted()
+		if err != nil {
+			return nil, err
+		}
+		rows, err := p.Line(ctx, asks(ctx).Who)
+		out := api.Queue{Runs: []api.Queued{}}
+		for _, q := range rows {
+			out.Runs = append(out.Runs, api.Queued{ID: q.ID, Org: q.Org, State: string(q.State), Created: q.Created, Place: q.Place, Priority: platform.LevelName(q.Level), Over: platform.LevelName(q.Over)})
+		}
+		return answer(out, err)
+	})
+	does(a, huma.Operation{OperationID: "set-queue-priority", Method: http.MethodPost, Path: "/api/v1/queue/{run}/priority", Tags: []string{tagBuilds}, DefaultStatus: http.StatusNoContent,
+		Summary: "Raise or lower a build among all", Description: "For administrators."}, func(ctx context.Context, in *struct {
+		Run  string `path:"run" maxLength:"64"`
+		Body struct {
+			Priority string `json:"priority" enum:"high,normal,low"`
+		}
+	}) (*none, error) {
+		p, err := s.hosted()
+		if err != nil {
+			return nil, err
+		}
+		level, err := platform.ParseLevel(in.Body.Priority)
+		if err != nil {
+			return nil, err
+		}
+		return done(p.SetOver(ctx, asks(ctx).Who, in.Run, level))
+	})
 }

@@ -270,6 +270,7 @@ type projectHead struct {
 	Org, Project, Tab                      string
 	Hosted, CanChange, CanBuild, CanManage bool
 	Run                                    *jobs.State // the newest build here; nil: none
+	Place                                  int         // of that build in the queue; 0: it does not wait
 }
 
 func (s *Server) projectHead(ctx context.Context, org, name, tab string) projectHead {
@@ -288,6 +289,9 @@ func (s *Server) projectHead(ctx context.Context, org, name, tab string) project
 			if runs, err := s.opts.Platform.Runs(ctx, w, org, name, 1); err == nil && len(runs) == 1 && (h.Run == nil || h.Run.Run != runs[0].ID) {
 				r := runs[0]
 				h.Run = &jobs.State{Run: r.ID, Project: org + "/" + name, Commit: "commit:" + r.Commit.String(), Asked: r.Asked, State: r.State, Message: r.Message, Since: r.Created}
+				if ranks, err := s.opts.Platform.Ranks(ctx, r); err == nil {
+					h.Place = ranks[r.ID].Place
+				}
 			}
 		}
 	}

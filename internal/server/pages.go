@@ -48,7 +48,7 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 	}
 	out := map[string]*template.Template{}
 	for _, name := range []string{"home", "project", "empty", "builder", "verifier", "error",
-		"signin", "depart", "link", "secret", "configuration", "history", "settings", "org", "account", "admin", "artifact", "effect", "remedies", "report", "run"} {
+		"signin", "depart", "link", "secret", "configuration", "history", "settings", "org", "account", "admin", "artifact", "effect", "remedies", "report", "run", "queue"} {
 		t := template.New("layout.html").Funcs(funcs)
 		out[name] = template.Must(t.ParseFS(templateFiles, "templates/layout.html", "templates/icons.html", "templates/tabs.html", "templates/search.html", "templates/table.html", "templates/"+name+".html"))
 	}

@@ -57,7 +57,7 @@ func (s *Server) routes() http.Handler {
 	own.HandleFunc("GET /metrics", s.writeMetrics)
 	if s.opts.Platform != nil {
 		s.projectRoutes(orgs)
-		s.runRoutes(orgs)
+		s.runRoutes(own, orgs)
 		own.HandleFunc("GET /badge/{org}/{file}", s.badge)
 		own.HandleFunc("POST /orgs", s.post(s.postOrg))
 		own.HandleFunc("GET /search", s.search)

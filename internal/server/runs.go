@@ -3,26 +3,33 @@ package server
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"hallmark/internal/access"
 	"hallmark/internal/fault"
 	"hallmark/internal/jobs"
+	"hallmark/internal/platform"
 	"hallmark/internal/purl"
 	"hallmark/internal/record"
 	"hallmark/internal/store"
 )
 
 // runRoutes are the pages of a build while it runs, and after it.
-func (s *Server) runRoutes(orgs *http.ServeMux) {
+func (s *Server) runRoutes(own, orgs *http.ServeMux) {
+	own.HandleFunc("GET /admin/queue", s.queuePage)
+	own.HandleFunc("POST /admin/queue", s.post(s.postQueue))
 	orgs.HandleFunc("GET /{org}/{project}/builds/{run}", s.runPage)
 	orgs.HandleFunc("GET /{org}/{project}/builds/{run}/events", s.runEvents)
 	orgs.HandleFunc("GET /{org}/{project}/builds/{run}/log", s.runLog)
+	orgs.HandleFunc("POST /{org}/{project}/-/priority", s.post(s.postPriority))
 }
 
 // Words for what a run's builds do.
@@ -178,6 +185,56 @@ type runView struct {
 	InMemory bool     // the run's builds are known
 	Begun    bool
 	Took     string
+	Rank     platform.Rank
+	CanRank  bool
+	Levels   []option
+}
+
+// levels are the priorities that a form offers.
+func levels(now int) []option {
+	var out []option
+	for _, l := range []string{"high", "normal", "low"} {
+		out = append(out, option{Value: l, Label: l, Selected: platform.LevelNames[l] == now})
+	}
+	return out
+}
+
+// postPriority raises or lowers a run among its organization's.
+func (s *Server) postPriority(ctx context.Context, r *http.Request, f url.Values) (string, error) {
+	org, name, run := r.PathValue("org"), r.PathValue("project"), f.Get("run")
+	level, err := platform.ParseLevel(f.Get("priority"))
+	if err != nil {
+		return "", err
+	}
+	if err := s.opts.Platform.SetLevel(ctx, asks(ctx).Who, org, name, run, level); err != nil {
+		return "", err
+	}
+	return (&url.URL{Path: "/" + org + "/" + name + "/builds/" + run}).String(), nil
+}
+
+type queueView struct {
+	frame
+	Rows   []platform.Queued
+	Levels []option
+}
+
+// queuePage is the builds of all organizations, in their order, for administrators.
+func (s *Server) queuePage(w http.ResponseWriter, r *http.Request) {
+	rows, err := s.opts.Platform.Line(r.Context(), asks(r.Context()).Who)
+	if err != nil {
+		s.failPage(w, r, err)
+		return
+	}
+	s.render(w, r, http.StatusOK, "queue", "Builds that wait", queueView{framed(r.Context()), rows, levels(0)})
+}
+
+// postQueue raises or lowers a run among all.
+func (s *Server) postQueue(ctx context.Context, _ *http.Request, f url.Values) (string, error) {
+	level, err := platform.ParseLevel(f.Get("priority"))
+	if err != nil {
+		return "", err
+	}
+	return "/admin/queue", s.opts.Platform.SetOver(ctx, asks(ctx).Who, f.Get("run"), level)
 }
 
 // runState is how far a run is.
@@ -208,6 +265,13 @@ func (s *Server) runPage(w http.ResponseWriter, r *http.Request) {
 		}
 		v.Took = took(end.Sub(run.Started))
 	}
+	ranks, err := s.opts.Platform.Ranks(ctx, run)
+	if err != nil {
+		s.failPage(w, r, err)
+		return
+	}
+	v.Rank, v.CanRank = ranks[run.ID], asks(ctx).Can(access.RankBuild, org)
+	v.Levels = levels(v.Rank.Level)
 	if live != nil {
 		steps := live.Steps()
 		v.Steps = newStepsView(v.Path, steps, q.Get("all") != "")
