@@ -40,6 +40,7 @@ type cli struct {
 	Backup    backupCmd    `cmd:"" help:"Write a backup of the data directory; a server may run."`
 	Restore   restoreCmd   `cmd:"" help:"Make a data directory of a backup."`
 	Keys      keysCmd      `cmd:"" help:"List, rotate and revoke the keys of signer, log and time stamp."`
+	Audit     auditCmd     `cmd:"" help:"The audit log: who did what, when."`
 	Login     loginCmd     `cmd:"" help:"Keep a token for a server: read from standard input, never from the command line."`
 	Logout    logoutCmd    `cmd:"" help:"Forget the token for a server."`
 	Fsck      fsckCmd      `cmd:"" help:"Check database, blobs and log against one another."`

@@ -379,7 +379,7 @@ func (a *App) mendShard(ctx context.Context, s shard, all map[int64]found, notes
 		return err
 	}
 	if err != nil {
-		notes["log"] = "What is proven does not suffice to write it anew: put the folder "+s.Log.Folder+"/ back from a backup. It is append-only, so any later copy serves."
+		notes["log"] = "What is proven does not suffice to write it anew: put the folder " + s.Log.Folder + "/ back from a backup. It is append-only, so any later copy serves."
 	}
 	return nil
 }
