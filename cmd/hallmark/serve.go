@@ -21,6 +21,8 @@ type serveCmd struct {
 	BehindProxy bool   `name:"behind-proxy" help:"A proxy in front ends TLS and appends the client's address to X-Forwarded-For; allows to listen beyond loopback."`
 	TLSCert     string `name:"tls-cert" help:"Certificate chain (PEM) to speak TLS with; allows to listen beyond loopback. Read again when it changes." type:"existingfile" placeholder:"FILE"`
 	TLSKey      string `name:"tls-key" help:"Its private key (PEM)." type:"existingfile" placeholder:"FILE"`
+
+	Provider providerFlags `embed:"" prefix:"oidc-"`
 }
 
 func (c *serveCmd) Run(e *env) error {
@@ -29,6 +31,9 @@ func (c *serveCmd) Run(e *env) error {
 	}
 	if c.BehindProxy && !strings.HasPrefix(c.ExternalURL, "https://") {
 		return fault.Advise(fault.Usage, "Say what clients use: --external-url https://HOST", "--behind-proxy: the proxy has to speak TLS to clients")
+	}
+	if c.SingleUser && c.Provider.Issuer != "" {
+		return fault.New(fault.Usage, "--single-user and --oidc-issuer: a single user's server has nobody to sign in")
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		return fault.New(fault.Usage, "--tls-cert and --tls-key belong together")
@@ -72,6 +77,9 @@ func (c *serveCmd) Run(e *env) error {
 		opts.Catalog = h.Catalog()
 		if !c.SingleUser {
 			opts.Accounts = h.Accounts
+			if err = c.Provider.identify(h.Accounts, url); err != nil {
+				return err
+			}
 			if setup, err = h.Accounts.Setup(e.ctx); err != nil {
 				return err
 			}
