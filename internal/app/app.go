@@ -55,6 +55,8 @@ type Config struct {
 	// Workers is how many builds run at a time; 0: as many as there are
 	// processors.
 	Workers int
+	// Branch is the branch of a project that is worked on; empty: the default one.
+	Branch string
 	// Retry runs again what failed before.
 	Retry bool
 	// Fresh verifies everything anew, whatever earlier commands have verified.

@@ -90,7 +90,11 @@ func (a *App) solveAgain(ctx context.Context, id digest.Digest, c project.Commit
 	next := c
 	next.Parent, next.Author, next.Message = "commit:"+id.String(), author(), "retry"
 	next.Created = time.Now().UTC().Truncate(time.Second).Format(time.RFC3339)
-	newID, err := a.addCommit(ctx, id, next)
+	branch, err := a.branchAt(ctx, c.Project, id)
+	if err != nil {
+		return id, c, s, err
+	}
+	newID, err := a.addCommitTo(ctx, branch, id, next)
 	return newID, next, again, err
 }
 

@@ -15,6 +15,7 @@ import (
 	"hallmark/internal/ecosystem/pypi"
 	"hallmark/internal/fault"
 	"hallmark/internal/jobs"
+	"hallmark/internal/lockfile"
 	"hallmark/internal/platform"
 	"hallmark/internal/project"
 	"hallmark/internal/record"
@@ -187,6 +188,11 @@ func (documents) Requirement(text string) (canonical, name string, err error) {
 		return "", "", err
 	}
 	return r.String(), r.Name, nil
+}
+
+// ReadLockfile is platform.Documents's.
+func (d documents) ReadLockfile(name string, content []byte) (lockfile.File, error) {
+	return d.App.ReadLockfile(name, content)
 }
 
 // Policy is platform.Documents's.

@@ -79,6 +79,8 @@ func (a *App) commit(ctx context.Context, dir string, c project.Config, message 
 		parent = "commit:" + headID.String()
 	case !fault.Is(err, fault.NotFound):
 		return "", project.Commit{}, err
+	case a.cfg.Branch != "":
+		return "", project.Commit{}, fault.Advise(fault.NotFound, "Make it: hallmark branch create "+a.cfg.Branch, "%s has no branch %.80q", c.Project, a.cfg.Branch)
 	}
 	next := c.Commit(parent, author(), message, time.Now())
 	if next.Overrides, err = a.keepOverrides(ctx, dir); err != nil {
@@ -91,8 +93,13 @@ func (a *App) commit(ctx context.Context, dir string, c project.Config, message 
 	return id, next, err
 }
 
-// addCommit stores a commit and makes it its project's newest, after head.
+// addCommit stores a commit and makes it the newest of its project's branch
+// (Config.Branch), after head.
 func (a *App) addCommit(ctx context.Context, head digest.Digest, c project.Commit) (digest.Digest, error) {
+	return a.addCommitTo(ctx, a.cfg.Branch, head, c)
+}
+
+func (a *App) addCommitTo(ctx context.Context, branch string, head digest.Digest, c project.Commit) (digest.Digest, error) {
 	org, name, err := project.ParseName(c.Project)
 	if err != nil {
 		return "", err
@@ -105,7 +112,10 @@ func (a *App) addCommit(ctx context.Context, head digest.Digest, c project.Commi
 	if err := a.Store.AddCommit(ctx, row); err != nil {
 		return "", err
 	}
-	return doc, a.Store.SetHead(ctx, org, name, head, doc)
+	if branch == "" {
+		return doc, a.Store.SetHead(ctx, org, name, head, doc)
+	}
+	return doc, a.Store.SetBranch(ctx, org, name, branch, head, doc, by())
 }
 
 // author is who commits: the name in the environment or of the account.

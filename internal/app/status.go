@@ -58,13 +58,13 @@ func (a *App) Commit(ctx context.Context, id digest.Digest) (project.Commit, err
 	return project.ParseCommit(b)
 }
 
-// Head gives a project's newest commit.
+// Head gives the newest commit of a project's branch (Config.Branch).
 func (a *App) Head(ctx context.Context, name string) (digest.Digest, project.Commit, error) {
 	org, proj, err := project.ParseName(name)
 	if err != nil {
 		return "", project.Commit{}, err
 	}
-	row, err := a.Store.Head(ctx, org, proj)
+	row, err := a.Store.BranchHead(ctx, org, proj, a.cfg.Branch)
 	if err != nil {
 		return "", project.Commit{}, err
 	}

@@ -316,3 +316,29 @@ func (f File) Choose(c Choice) (taken []Found, left []Left, err error) {
 	}
 	return taken, left, nil
 }
+
+// Change is what has to be added to a project's requirements, and which packages
+// taken out of them, so that it asks for what was taken: beside what it asks for
+// already, or, with replace, for nothing else. Requirements that stand already are
+// neither.
+func Change(have []string, taken []Found, replace bool) (add, remove []string) {
+	stands, wanted := map[string]string{}, map[string]bool{}
+	for _, text := range have {
+		if r, err := pypi.ParseUserRequirement(text); err == nil {
+			stands[r.Name] = r.String()
+		}
+	}
+	for _, x := range taken {
+		wanted[x.Package] = true
+		if stands[x.Package] != x.Requirement {
+			add = append(add, x.Requirement)
+		}
+	}
+	for name := range stands {
+		if replace && !wanted[name] {
+			remove = append(remove, name)
+		}
+	}
+	slices.Sort(remove)
+	return add, remove
+}

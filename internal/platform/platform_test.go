@@ -20,6 +20,7 @@ import (
 	"hallmark/internal/canonical"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
+	"hallmark/internal/lockfile"
 	"hallmark/internal/platform"
 	"hallmark/internal/project"
 	"hallmark/internal/store"
@@ -55,6 +56,10 @@ func (d *docs) Requirement(text string) (string, string, error) {
 		return "", "", fault.New(fault.Usage, "%q is no requirement", text)
 	}
 	return text, name, nil
+}
+
+func (d *docs) ReadLockfile(name string, content []byte) (lockfile.File, error) {
+	return lockfile.Read(name, content, nil)
 }
 
 func (d *docs) Policy(uri string) error {
