@@ -51,6 +51,16 @@ func (a *App) exports(ctx context.Context, r *Report, f Found) (names []string, 
 			return nil, nil, err
 		}
 		add(name, b)
+		signer, key := a.signerFile(b)
+		if key != publicKeyFile && files[key] == nil {
+			add(key, []byte(signer.Public))
+		}
+		switch name {
+		case provenanceFile:
+			in.ProvenanceKey, in.Builder = key, a.builderOf(signer.ID)
+		case rebuildFile:
+			in.RebuildKey = key
+		}
 		if row.Created.After(in.Newest) {
 			in.Newest = row.Created
 		}
@@ -60,9 +70,6 @@ func (a *App) exports(ctx context.Context, r *Report, f Found) (names []string, 
 		return nil, nil, err
 	}
 	_, in.Rebuild = newest[rebuildFile]
-	if _, ok := newest[provenanceFile]; ok {
-		in.Builder = a.BuilderID()
-	}
 	readme, err := evidence.README(in)
 	if err != nil {
 		return nil, nil, err
@@ -181,6 +188,8 @@ func (a *App) exported(ctx context.Context, r *Report, d digest.Digest, b []byte
 		return "the trusted root of this data directory", nil
 	case bytes.Equal(b, a.PublicKey()):
 		return "the signer's key of this data directory", nil
+	case a.formerKey(b):
+		return "an earlier signer's key of this data directory", nil
 	case d == r.Solved.ID:
 		return "the plan of " + r.Document.Commit, r.Solved.Plan.Check()
 	case d == r.CommitID:

@@ -189,6 +189,26 @@ func (a *App) revoked(ctx context.Context, b record.Build) (bool, error) {
 	return why != "", failed
 }
 
+// signerFile gives who signed a bundle of ours, and what the file with that key is
+// called in an export.
+func (a *App) signerFile(bundle []byte) (keys.Entry, string) {
+	e, ok := evidence.SignedBy(bundle, a.keys)
+	if !ok || e.ID == a.KeyID() {
+		return a.keys.Ring().Active(keys.RoleSigner), publicKeyFile
+	}
+	return e, "key-" + e.ID + ".pub"
+}
+
+// formerKey tells whether b is the public key of a signer that went out of use.
+func (a *App) formerKey(b []byte) bool {
+	for _, e := range a.keys.Ring().Signers {
+		if e.Public == string(b) {
+			return true
+		}
+	}
+	return false
+}
+
 // KeyView is one key as a person sees it: nothing of it is secret.
 type KeyView struct {
 	Role     keys.Role        `json:"role"`

@@ -248,10 +248,14 @@ var predicates = map[string]string{"provenance.sigstore.json": evidence.TypeProv
 // verification summary calls it secure, or does not.
 func (c *Client) verify(e api.Export, v *api.Verification, secure bool) {
 	files := map[string][]byte{}
+	var signers []evidence.SignerKey // the one that signs now, and those before it
 	for _, f := range e.Files {
 		files[f.Name] = []byte(f.Content)
+		if f.Name == "key.pub" || strings.HasPrefix(f.Name, "key-") && strings.HasSuffix(f.Name, ".pub") {
+			signers = append(signers, evidence.SignerKey{PublicKey: []byte(f.Content)})
+		}
 	}
-	check, err := evidence.NewVerifier(evidence.Trust{TrustedRoot: files["trusted_root.json"], PublicKey: files["key.pub"]})
+	check, err := evidence.NewVerifier(evidence.Trust{TrustedRoot: files["trusted_root.json"], Signers: signers})
 	if err != nil {
 		v.Add(e.PURL, "keys of "+c.base, err)
 		return

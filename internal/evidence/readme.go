@@ -25,13 +25,21 @@ type ReadmeInput struct {
 	KeyID    string    // of key.pub
 	Newest   time.Time // of the newest evidence beside it
 	Rebuild  bool      // whether rebuild.sigstore.json is there
+	// Files of the public keys that signed provenance and rebuild statement, where that
+	// is another key than key.pub: the one that signs now; empty: key.pub.
+	ProvenanceKey, RebuildKey string
 }
 
 // README gives the text that stands beside exported evidence: the commands that
 // check it with stock tools and without a network, and what they do not prove.
 func README(in ReadmeInput) ([]byte, error) {
 	// They stand in commands that people paste into a shell.
-	for _, s := range []string{in.File, string(in.PURL), in.Verifier, in.Builder, in.Policy, in.Level} {
+	for _, key := range []*string{&in.ProvenanceKey, &in.RebuildKey} {
+		if *key == "" {
+			*key = "key.pub"
+		}
+	}
+	for _, s := range []string{in.File, string(in.PURL), in.Verifier, in.Builder, in.Policy, in.Level, in.ProvenanceKey, in.RebuildKey} {
 		if i := strings.IndexFunc(s, func(r rune) bool { return r == '\'' || unicode.IsControl(r) || !unicode.IsPrint(r) }); i >= 0 {
 			return nil, fault.New(fault.Usage, "README for %.120q: a name with a quote or control character cannot stand in a command", s)
 		}
@@ -57,6 +65,10 @@ key     {{.KeyID}} (key.pub)
 builder {{.Builder}}
 {{- end}}
 newest  {{date .Newest}}
+{{- if ne .ProvenanceKey "key.pub"}}
+        {{.ProvenanceKey}} is the key that signed how it was built; it has been
+        replaced by key.pub since.
+{{- end}}
 
 Run these commands in this folder. None of them needs a network. Each ends with
 exit status 0 only if what it checks is true.
@@ -67,11 +79,11 @@ exit status 0 only if what it checks is true.
 {{if .Builder}}
 2. How it was built, and by whom (SLSA provenance), with cosign 3.1 or later:
 
-    cosign verify-blob-attestation --key key.pub --bundle provenance.sigstore.json --trusted-root trusted_root.json --use-signed-timestamps --type slsaprovenance1 '{{.File}}'
+    cosign verify-blob-attestation --key {{.ProvenanceKey}} --bundle provenance.sigstore.json --trusted-root trusted_root.json --use-signed-timestamps --type slsaprovenance1 '{{.File}}'
 {{if .Rebuild}}
 3. What came out when it was built again:
 
-    cosign verify-blob-attestation --key key.pub --bundle rebuild.sigstore.json --trusted-root trusted_root.json --use-signed-timestamps --type urn:hallmark:rebuild:v1 '{{.File}}'
+    cosign verify-blob-attestation --key {{.RebuildKey}} --bundle rebuild.sigstore.json --trusted-root trusted_root.json --use-signed-timestamps --type urn:hallmark:rebuild:v1 '{{.File}}'
 {{end}}{{end}}
 {{if .Builder}}{{if .Rebuild}}4{{else}}3{{end}}{{else}}2{{end}}. What the policy said of it (SLSA verification summary), as a bundle and bare:
 

@@ -170,6 +170,32 @@ func EveryTrust(set *keys.Set) (Trust, error) {
 	return t, err
 }
 
+// SignedBy gives the key of a set that a bundle names as its signer's, without
+// checking anything: for showing, never for deciding.
+func SignedBy(bundleJSON []byte, set *keys.Set) (keys.Entry, bool) {
+	var b struct {
+		Material struct {
+			Key struct {
+				Hint string `json:"hint"`
+			} `json:"publicKey"`
+		} `json:"verificationMaterial"`
+	}
+	if len(bundleJSON) > MaxBundle || json.Unmarshal(bundleJSON, &b) != nil {
+		return keys.Entry{}, false
+	}
+	for _, e := range set.Ring().Signers {
+		pub, err := e.PublicKey()
+		if err != nil {
+			return keys.Entry{}, false
+		}
+		spki, err := x509.MarshalPKIXPublicKey(pub)
+		if err == nil && keyHint(spki) == b.Material.Key.Hint {
+			return e, true
+		}
+	}
+	return keys.Entry{}, false
+}
+
 // ErrOutside is in the error about a statement that a known key signed at a time, or
 // entered at a place in the log, at which that key is not believed.
 var ErrOutside = errors.New("outside of the time in which the key is believed")
