@@ -379,7 +379,7 @@ func usersAndPages(t *testing.T) ([]Row, error) {
 			return nil, err
 		}
 		at := fmt.Sprintf("/%s/p%d", orgName, n)
-		want := `id="percent">` + percent + "%<"
+		want := `id="percent">` + percent + " %<"
 		m, err := h.visit(ctx, all, at, want, lasts, true)
 		if err != nil {
 			return nil, err

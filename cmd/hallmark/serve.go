@@ -22,7 +22,8 @@ type serveCmd struct {
 	TLSCert     string `name:"tls-cert" help:"Certificate chain (PEM) to speak TLS with; allows to listen beyond loopback. Read again when it changes." type:"existingfile" placeholder:"FILE"`
 	TLSKey      string `name:"tls-key" help:"Its private key (PEM)." type:"existingfile" placeholder:"FILE"`
 
-	Provider providerFlags `embed:"" prefix:"oidc-"`
+	Provider    providerFlags `embed:"" prefix:"oidc-"`
+	DebugListen string        `name:"debug-listen" help:"Serve profiles of this program (net/http/pprof) on this loopback address; off without it." placeholder:"ADDR"`
 }
 
 func (c *serveCmd) Run(e *env) error {
@@ -97,6 +98,11 @@ func (c *serveCmd) Run(e *env) error {
 	}
 	if c.TLSCert != "" {
 		if l, err = server.TLS(l, c.TLSCert, c.TLSKey); err != nil {
+			return err
+		}
+	}
+	if c.DebugListen != "" {
+		if err := debugOn(e.ctx, c.DebugListen, log); err != nil {
 			return err
 		}
 	}

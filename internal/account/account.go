@@ -146,9 +146,12 @@ func (s *Service) SignIn(ctx context.Context, name, password, address, agent str
 		return "", refused()
 	}
 	// By name alone the bound is wide, so that nobody can lock somebody else out
-	// with a few wrong passwords.
-	if !s.slow.allow("both "+address+" "+name, 10) || !s.slow.allow("address "+address, 60) || !s.slow.allow("name "+name, 200) {
-		return "", fault.Advise(fault.Unavailable, "Wait ten minutes.", "there were too many attempts to sign in")
+	// with a few wrong passwords. Of an address only what was wrong counts: a whole
+	// company may be behind it, and begins its day at the same minute.
+	tooMany := fault.Advise(fault.Unavailable, "Wait ten minutes.", "there were too many attempts to sign in")
+	from := "address " + address
+	if !s.slow.allow("both "+address+" "+name, 10) || !s.slow.under(from, maxWrong) || !s.slow.allow("name "+name, 200) {
+		return "", tooMany
 	}
 	u, err := s.rows.UserByName(ctx, name)
 	if err != nil && !fault.Is(err, fault.NotFound) {
@@ -158,9 +161,12 @@ func (s *Service) SignIn(ctx context.Context, name, password, address, agent str
 	if err != nil || want == "" {
 		want = s.dummy
 	}
-	ok, verr := s.verify(ctx, want, password)
-	if verr != nil {
+	ok, asked, verr := s.guess(ctx, want, password, from)
+	switch {
+	case verr != nil:
 		return "", verr
+	case !asked:
+		return "", tooMany
 	}
 	if err != nil || !ok || u.Disabled || u.Password == "" {
 		if err == nil { // names that are not there could be passwords

@@ -46,6 +46,15 @@ func (l *limiter) allow(key string, n int) bool {
 	return a.n <= n
 }
 
+// under tells whether fewer than n attempts were counted in the key's window; it
+// counts none.
+func (l *limiter) under(key string, n int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.keys[key]
+	return a == nil || !l.now().Before(a.until) || a.n < n
+}
+
 func (l *limiter) sweep(now time.Time) {
 	for k, a := range l.keys {
 		if !now.Before(a.until) {

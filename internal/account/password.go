@@ -77,6 +77,27 @@ func (s *Service) verify(ctx context.Context, phc, password string) (bool, error
 	return matches(phc, password)
 }
 
+// maxWrong is how many wrong passwords an address may send in a window.
+const maxWrong = 60
+
+// guess is verify for whoever signs in from somewhere; asked is false if too many
+// passwords from there were wrong. That is looked at when its turn has come: however
+// many wait at a time, no more are tried than that, and those that are being tried.
+func (s *Service) guess(ctx context.Context, phc, password, from string) (ok, asked bool, err error) {
+	if err := s.take(ctx); err != nil {
+		return false, false, err
+	}
+	defer func() { <-s.busy }()
+	if !s.slow.under(from, maxWrong) {
+		return false, false, nil
+	}
+	ok, err = matches(phc, password)
+	if !ok {
+		s.slow.allow(from, maxWrong)
+	}
+	return ok, true, err
+}
+
 func (s *Service) take(ctx context.Context) error {
 	select {
 	case s.busy <- struct{}{}:
