@@ -138,7 +138,7 @@ type Secret struct {
 // Project is a project.
 type Project struct {
 	Project       string   `json:"project" doc:"ORG/PROJECT"`
-	Commit        string   `json:"commit" doc:"The newest of the branch main"`
+	Commit        string   `json:"commit" doc:"The newest of the default branch"`
 	Role          string   `json:"role,omitempty" doc:"Of whoever asks, in the organization"`
 	Public        bool     `json:"public" doc:"Whoever reaches the server may read it"`
 	RequireSecure bool     `json:"require_secure" doc:"Commit, build and download refuse below 100 % secure"`
@@ -198,7 +198,7 @@ type Change struct {
 	Policy     string     `json:"policy,omitempty" maxLength:"200" doc:"URI of a policy"`
 	OnUnproven string     `json:"on_unproven,omitempty" enum:"published,built,refuse" doc:"What is served for what cannot be proven"`
 	Message    string     `json:"message,omitempty" maxLength:"2000" doc:"Of the commit; empty: made of the rest"`
-	Branch     string     `json:"branch,omitempty" maxLength:"64" doc:"Empty: main"`
+	Branch     string     `json:"branch,omitempty" maxLength:"64" doc:"Empty: the default one"`
 	Expected   string     `json:"expected,omitempty" maxLength:"100" doc:"The commit that the change was thought out on: 409 if the branch has moved since"`
 }
 

@@ -46,6 +46,10 @@ type Client struct {
 	agent string
 	http  *http.Client
 
+	// Branch is the branch that commits, builds and status are of; empty: the
+	// project's default one. Set it before the first call.
+	Branch string
+
 	sole atomic.Bool // the server is a single user's
 
 	mu   sync.Mutex // guards form

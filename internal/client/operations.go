@@ -22,6 +22,18 @@ func under(name string, rest string) (string, error) {
 	return "/api/v1/projects/" + url.PathEscape(org) + "/" + url.PathEscape(proj) + rest, nil
 }
 
+// on adds the branch that is worked on, if it is not the default one, to a query.
+func (c *Client) on(key string, q url.Values) url.Values {
+	if c.Branch == "" {
+		return q
+	}
+	if q == nil {
+		q = url.Values{}
+	}
+	q.Set(key, c.Branch)
+	return q
+}
+
 // get asks for a document of a project.
 func get[T any](ctx context.Context, c *Client, name, rest string, query url.Values) (T, error) {
 	var out T
@@ -74,29 +86,31 @@ func (c *Client) Project(ctx context.Context, name string) (api.Project, error) 
 
 // Commits lists the project's newest commits, newest first, at most limit.
 func (c *Client) Commits(ctx context.Context, name string, limit int) ([]api.Commit, error) {
-	out, err := get[struct{ Commits []api.Commit }](ctx, c, name, "/commits", url.Values{"limit": {strconv.Itoa(limit)}})
+	out, err := get[struct{ Commits []api.Commit }](ctx, c, name, "/commits", c.on("branch", url.Values{"limit": {strconv.Itoa(limit)}}))
 	return out.Commits, err
 }
 
 // Commit changes a project: one commit.
 func (c *Client) Commit(ctx context.Context, name string, ch api.Change) (api.Commit, error) {
+	if ch.Branch == "" {
+		ch.Branch = c.Branch
+	}
 	out, err := post[api.Committed](ctx, c, name, "/commits", ch)
 	return out.Commit, err
 }
 
 // Revert makes a commit that asks for what an earlier one, "commit:…", asked for.
 func (c *Client) Revert(ctx context.Context, name, to string) (api.Commit, error) {
-	out, err := post[api.Committed](ctx, c, name, "/reverts", map[string]string{"commit": to})
+	out, err := post[api.Committed](ctx, c, name, "/reverts", map[string]string{"commit": to, "branch": c.Branch})
 	return out.Commit, err
 }
 
 // Status is the status document of a commit, "commit:…"; empty: the newest.
 func (c *Client) Status(ctx context.Context, name, commit string) (status.Document, error) {
-	rest := "/status"
 	if commit != "" {
-		rest = "/commits/" + url.PathEscape(commit) + "/status"
+		return get[status.Document](ctx, c, name, "/commits/"+url.PathEscape(commit)+"/status", nil)
 	}
-	return get[status.Document](ctx, c, name, rest, nil)
+	return get[status.Document](ctx, c, name, "/status", c.on("branch", nil))
 }
 
 // Gate asks a gate about the newest commit; min nil: whatever the percentage.
@@ -108,18 +122,18 @@ func (c *Client) Gate(ctx context.Context, name string, min *int, noNewUnknown b
 	if noNewUnknown {
 		q.Set("no_new_unknown", "true")
 	}
-	return get[api.Gate](ctx, c, name, "/gate", q)
+	return get[api.Gate](ctx, c, name, "/gate", c.on("branch", q))
 }
 
 // Why is the way from an artifact to what is missing.
 func (c *Client) Why(ctx context.Context, name, artifact string) ([]status.Hop, error) {
-	out, err := get[struct{ Hops []status.Hop }](ctx, c, name, "/why", url.Values{"artifact": {artifact}})
+	out, err := get[struct{ Hops []status.Hop }](ctx, c, name, "/why", c.on("commit", url.Values{"artifact": {artifact}}))
 	return out.Hops, err
 }
 
 // Build queues a build of the newest commit, or gives the one that is queued.
 func (c *Client) Build(ctx context.Context, name string, retry bool) (api.Run, error) {
-	return post[api.Run](ctx, c, name, "/runs", map[string]bool{"retry": retry})
+	return post[api.Run](ctx, c, name, "/runs", map[string]any{"retry": retry, "branch": c.Branch})
 }
 
 // Run says how far a run is.
@@ -138,12 +152,12 @@ func (c *Client) Cancel(ctx context.Context, name, id string) error {
 
 // Plan is the canonical JSON of what the newest commit was solved to.
 func (c *Client) Plan(ctx context.Context, name string) ([]byte, error) {
-	return c.of(ctx, name, "/plan", nil)
+	return c.of(ctx, name, "/plan", c.on("commit", nil))
 }
 
 // Lock is hallmark.lock of the newest commit.
 func (c *Client) Lock(ctx context.Context, name string) ([]byte, error) {
-	return c.of(ctx, name, "/lock", nil)
+	return c.of(ctx, name, "/lock", c.on("commit", nil))
 }
 
 // TrustedRoot is the server's trusted_root.json.
@@ -153,12 +167,12 @@ func (c *Client) TrustedRoot(ctx context.Context) ([]byte, error) {
 
 // Log finds a build by an artifact, a step or its id.
 func (c *Client) Log(ctx context.Context, name, what string) (api.Log, error) {
-	return get[api.Log](ctx, c, name, "/log", url.Values{"artifact": {what}})
+	return get[api.Log](ctx, c, name, "/log", c.on("commit", url.Values{"artifact": {what}}))
 }
 
 // LogText is a build's whole log, which is foreign bytes.
 func (c *Client) LogText(ctx context.Context, name, what string) ([]byte, error) {
-	return c.of(ctx, name, "/log/text", url.Values{"artifact": {what}})
+	return c.of(ctx, name, "/log/text", c.on("commit", url.Values{"artifact": {what}}))
 }
 
 func (c *Client) of(ctx context.Context, name, rest string, query url.Values) ([]byte, error) {

@@ -27,5 +27,5 @@ func (c *Client) handed(ctx context.Context, name, file string) ([]byte, error) 
 	if _, _, err := project.ParseName(name); err != nil {
 		return nil, err
 	}
-	return c.document(ctx, "/"+name+"/"+file, nil)
+	return c.document(ctx, "/"+name+"/"+file, c.on("branch", nil))
 }

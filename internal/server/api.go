@@ -120,6 +120,7 @@ func (s *Server) registerAPI(mux *http.ServeMux) {
 	a.orgAPI()
 	a.projectAPI()
 	a.commitAPI()
+	a.branchAPI()
 	a.buildAPI(mux)
 	a.remedyAPI()
 	a.evidenceAPI(mux)
@@ -290,7 +291,7 @@ type InProject struct {
 // OnBranch names a branch of a project.
 type OnBranch struct {
 	InProject
-	Branch string `query:"branch" maxLength:"64" doc:"Empty: main"`
+	Branch string `query:"branch" maxLength:"64" doc:"Empty: the default one"`
 }
 
 // hosted gives the platform, or says that there is none.

@@ -27,7 +27,7 @@ type oneRun struct {
 // OfCommit names a commit of a project; without an id it is the newest.
 type OfCommit struct {
 	InProject
-	Commit string `query:"commit" maxLength:"100" doc:"commit:sha256:…; empty: the newest"`
+	Commit string `query:"commit" maxLength:"100" doc:"commit:sha256:…, or a branch; empty: the default one's newest"`
 }
 
 // OfArtifact names an artifact of a commit.
@@ -88,7 +88,7 @@ func (a surface) buildAPI(mux *http.ServeMux) {
 		Summary: "Queue a build of a branch's newest commit", Description: "A run of the same commit that has not ended is given in its place."}, func(ctx context.Context, in *struct {
 		InProject
 		Body struct {
-			Branch string `json:"branch,omitempty" maxLength:"64" doc:"Empty: main"`
+			Branch string `json:"branch,omitempty" maxLength:"64" doc:"Empty: the default one"`
 			Retry  bool   `json:"retry,omitempty" doc:"Try again what failed before"`
 		}
 	}) (*body[api.Run], error) {

@@ -81,9 +81,16 @@ func (a surface) projectAPI() {
 			return answer(s.projectDocument(ctx, in.Org, in.Project))
 		})
 	does(a, huma.Operation{OperationID: "get-status", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/status", Tags: []string{tagProjects}, Errors: []int{http.StatusConflict},
-		Summary:     "The status of a project's newest commit",
+		Summary:     "The status of a branch's newest commit",
 		Description: "The same document as hallmark status --json. 409 if the commit was not solved yet."},
-		func(ctx context.Context, in *InProject) (*body[status.Document], error) {
+		func(ctx context.Context, in *OnBranch) (*body[status.Document], error) {
+			if in.Branch != "" {
+				id, err := s.commit(ctx, in.Org, in.Project, in.Branch)
+				if err != nil {
+					return nil, err
+				}
+				return answer(s.backend.Status(ctx, id))
+			}
 			p, err := s.open(ctx, in.Org, in.Project)
 			if err != nil {
 				return nil, err
@@ -184,7 +191,7 @@ type commitBody struct {
 
 type revertBody struct {
 	Commit string `json:"commit" maxLength:"100" doc:"The commit whose configuration shall be that of the next"`
-	Branch string `json:"branch,omitempty" maxLength:"64" doc:"Empty: main"`
+	Branch string `json:"branch,omitempty" maxLength:"64" doc:"Empty: the default one"`
 	Build  bool   `json:"build,omitempty" doc:"Queue its build as well"`
 }
 
@@ -308,8 +315,8 @@ func diffDocument(d platform.Diff) api.Diff {
 	return out
 }
 
-// commit finds a commit of the project that whoever asks may read: by its id, or,
-// if that is empty, the newest.
+// commit finds a commit of the project that whoever asks may read: by its id, or the
+// newest of a branch; empty: of the default one.
 func (s *Server) commit(ctx context.Context, org, name, id string) (digest.Digest, error) {
 	if id == "" {
 		return s.head(ctx, org, name)
@@ -317,16 +324,11 @@ func (s *Server) commit(ctx context.Context, org, name, id string) (digest.Diges
 	if err := s.read(ctx, org, name); err != nil {
 		return "", err
 	}
-	d, err := commitID(id)
-	if err != nil {
-		return "", err
-	}
 	p, err := s.hosted()
 	if err != nil {
 		return "", err
 	}
-	_, err = p.CommitOf(ctx, asks(ctx).Who, org, name, d)
-	return d, err
+	return p.Resolve(ctx, asks(ctx).Who, org, name, id)
 }
 
 // head is the newest commit of a project that whoever asks may read.
@@ -375,12 +377,12 @@ func (s *Server) committed(ctx context.Context, in InProject, id digest.Digest, 
 
 // gateInput is what a gate demands.
 type gateInput struct {
-	InProject
+	OnBranch
 	MinSecure    int  `query:"min_secure" minimum:"-1" maximum:"100" default:"-1" doc:"Say no below this percentage; -1: do not ask"`
 	NoNewUnknown bool `query:"no_new_unknown" doc:"Say no if an artifact is of grade unknown that was not so in the parent commit"`
 }
 
-// gate answers a gate about a project's newest commit.
+// gate answers a gate about a branch's newest commit.
 func (s *Server) gate(ctx context.Context, in gateInput) (api.Gate, error) {
 	if s.opts.Platform != nil {
 		return s.gateOf(ctx, in)

@@ -30,12 +30,12 @@ func (a surface) remedyAPI() {
 			return answer(p.Preview(ctx, asks(ctx).Who, in.Org, in.Project, in.Body.Branch, changeOf(in.Body)))
 		})
 	does(a, huma.Operation{OperationID: "list-ways-out", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/remedies", Tags: []string{tagBuilds}, Errors: []int{http.StatusConflict, http.StatusNotImplemented},
-		Summary: "What can be done about what is not secure"}, func(ctx context.Context, in *InProject) (*body[waysBody], error) {
+		Summary: "What can be done about what is not secure"}, func(ctx context.Context, in *OnBranch) (*body[waysBody], error) {
 		p, err := s.hosted()
 		if err != nil {
 			return nil, err
 		}
-		f, _, err := p.Faults(ctx, asks(ctx).Who, in.Org, in.Project, "")
+		f, _, err := p.Faults(ctx, asks(ctx).Who, in.Org, in.Project, in.Branch)
 		out := waysBody{Faults: f, FixAll: append([]string{}, remedy.FixAll(f)...)}
 		if out.Faults == nil {
 			out.Faults = []remedy.Fault{}
@@ -43,12 +43,12 @@ func (a surface) remedyAPI() {
 		return answer(out, err)
 	})
 	does(a, huma.Operation{OperationID: "get-report", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/report", Tags: []string{tagEvidence}, Errors: []int{http.StatusConflict, http.StatusNotImplemented},
-		Summary: "What was proven, by whom, under which policy", Description: "The document of /{org}/{project}/report.json (schemas/report.v1.json)."}, func(ctx context.Context, in *InProject) (*body[remedy.Report], error) {
+		Summary: "What was proven, by whom, under which policy", Description: "The document of /{org}/{project}/report.json (schemas/report.v1.json)."}, func(ctx context.Context, in *OnBranch) (*body[remedy.Report], error) {
 		p, err := s.hosted()
 		if err != nil {
 			return nil, err
 		}
-		return answer(p.Report(ctx, asks(ctx).Who, in.Org, in.Project, ""))
+		return answer(p.Report(ctx, asks(ctx).Who, in.Org, in.Project, in.Branch))
 	})
 	does(a, huma.Operation{OperationID: "get-badge", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/badge", Tags: []string{tagProjects}, Errors: []int{http.StatusNotImplemented},
 		Summary: "The address of a project's badge", Description: "With a token where the project is not public: whoever has the address sees the percentage, and nothing else."}, func(ctx context.Context, in *InProject) (*body[badgeBody], error) {
@@ -79,7 +79,7 @@ func (s *Server) gateOf(ctx context.Context, in gateInput) (api.Gate, error) {
 	if in.MinSecure >= 0 {
 		d.MinSecure = &in.MinSecure
 	}
-	a, err := s.opts.Platform.Gate(ctx, asks(ctx).Who, in.Org, in.Project, "", d)
+	a, err := s.opts.Platform.Gate(ctx, asks(ctx).Who, in.Org, in.Project, in.Branch, d)
 	if err != nil {
 		return api.Gate{}, err
 	}
