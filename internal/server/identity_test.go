@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -18,24 +17,13 @@ import (
 
 	"hallmark/internal/access"
 	"hallmark/internal/account"
-	"hallmark/internal/digest"
 	"hallmark/internal/platform"
-	"hallmark/internal/project"
 	"hallmark/internal/store"
 	"hallmark/internal/store/storetest"
 )
 
-// noDocuments are a platform's without projects.
-type noDocuments struct{}
-
-func (noDocuments) Commit(context.Context, digest.Digest) (project.Commit, error) {
-	return project.Commit{}, store.ErrAway
-}
-func (noDocuments) KeepCommit(context.Context, project.Commit) (digest.Digest, error) {
-	return "", store.ErrAway
-}
-func (noDocuments) Requirement(string) (string, string, error) { return "", "", store.ErrAway }
-func (noDocuments) Policy(string) error                        { return nil }
+// noDocuments are a platform's without projects: nothing asks for one.
+type noDocuments struct{ platform.Documents }
 
 // town is a server with accounts over a real database; ann is its administrator.
 type town struct {
@@ -182,4 +170,14 @@ func (w *town) newest() store.Audit {
 		w.t.Fatal(err)
 	}
 	return log[0]
+}
+
+// mustIdentity is a user's one identity.
+func mustIdentity(t *testing.T, w *town, user string) store.Identity {
+	t.Helper()
+	is, err := w.rows.Identities(t.Context(), user)
+	if err != nil || len(is) != 1 {
+		t.Fatalf("identities: %+v, %v", is, err)
+	}
+	return is[0]
 }
