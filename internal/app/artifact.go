@@ -19,12 +19,8 @@ import (
 	"hallmark/internal/status"
 )
 
-// Limits of a closure that is shown as a tree.
-const (
-	maxBranches = 400 // in all
-	maxKids     = 60  // of one
-	maxDepth    = 12
-)
+// maxClosure is how many nodes of a closure are shown.
+const maxClosure = 5000
 
 // Artifact is server.Artifacts's.
 func (b Backend) Artifact(ctx context.Context, org, name string, d digest.Digest) (*server.Artifact, error) {
@@ -115,49 +111,55 @@ func (a *App) describe(ctx context.Context, r *Report, f Found, served bool) (*s
 			out.Proven++
 		}
 	}
-	out.Tree = r.tree(node)
+	out.Rests = r.closure(node)
 	return out, nil
 }
 
-// tree is what an artifact rests on: what is not secure first, each thing unfolded
-// where it is met first.
-func (r *Report) tree(root purl.PURL) *server.Branch {
+// closure is what an artifact rests on, as a graph: its nodes in the order in which
+// they are met, breadth first, so that a limit leaves out what is furthest.
+func (r *Report) closure(root purl.PURL) server.Closure {
 	links := status.Links(r.Solved.Plan)
-	seen := map[purl.PURL]bool{root: true}
-	left := maxBranches
-	top := &server.Branch{PURL: root, Class: r.Verdicts[root].Class, Digest: r.fileOf(root)}
-	// Breadth first, so that each thing is unfolded where the way to it is short.
-	type place struct {
-		at    *server.Branch
-		depth int
-	}
-	for todo := []place{{top, 0}}; len(todo) > 0; todo = todo[1:] {
-		at := todo[0]
-		next := links(at.at.PURL)
-		slices.SortStableFunc(next, func(x, y status.Link) int {
-			rank := func(l status.Link) int {
-				if r.Verdicts[l.Artifact].Class == policy.Secure {
-					return 1
-				}
-				return 0
-			}
-			return cmp.Or(cmp.Compare(rank(x), rank(y)), -cmp.Compare(x.Via, y.Via), cmp.Compare(x.Artifact, y.Artifact))
-		})
-		for i, l := range next {
-			if left == 0 || i == maxKids || at.depth == maxDepth {
-				at.at.Left = len(next) - i
+	var out server.Closure
+	at := map[purl.PURL]int{}
+	add := func(u purl.PURL, missing bool) int {
+		if i, ok := at[u]; ok {
+			return i
+		}
+		if len(out.Nodes) == maxClosure {
+			at[u] = -1
+			out.Left++
+			return -1
+		}
+		v := r.Verdicts[u]
+		n := server.ClosureNode{PURL: u, Class: v.Class, Digest: r.fileOf(u), Missing: missing}
+		for _, x := range v.Reasons {
+			if x.Code != policy.DependencyCommunity && (x.Artifact == "" || x.Artifact == u) {
+				n.Own = x.Message
 				break
 			}
-			left--
-			kid := &server.Branch{PURL: l.Artifact, Via: l.Via, Class: r.Verdicts[l.Artifact].Class, Missing: l.Missing, Again: seen[l.Artifact], Digest: r.fileOf(l.Artifact)}
-			at.at.Kids = append(at.at.Kids, kid)
-			if !seen[l.Artifact] {
-				seen[l.Artifact] = true
-				todo = append(todo, place{kid, at.depth + 1})
+		}
+		at[u] = len(out.Nodes)
+		out.Nodes = append(out.Nodes, n)
+		return at[u]
+	}
+	add(root, false)
+	for i := 0; i < len(out.Nodes); i++ {
+		for _, l := range links(out.Nodes[i].PURL) {
+			if to := add(l.Artifact, l.Missing); to >= 0 {
+				out.Edges = append(out.Edges, server.ClosureEdge{From: i, To: to, Build: l.Via == "is built with"})
 			}
 		}
 	}
-	return top
+	slices.SortFunc(out.Edges, func(a, b server.ClosureEdge) int {
+		build := func(e server.ClosureEdge) int {
+			if e.Build {
+				return 1
+			}
+			return 0
+		}
+		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To), cmp.Compare(build(a), build(b)))
+	})
+	return out
 }
 
 // fileOf is the digest of the file of an artifact, or of a step's package, as a

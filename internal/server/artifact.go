@@ -51,32 +51,10 @@ type Artifact struct {
 	Rebuilds  []record.RebuildResult // of its step, oldest first
 	Why       []status.Hop           // the shortest way to what is missing; one hop without reasons: nothing is
 	Failure   *status.Failure        // of our build; nil: none
-	Tree      *Branch                // what it rests on
+	Rests     Closure                // what it rests on
 	Closure   int                    // how many artifacts and tools that is, in all
 	Proven    int                    // of them, secure
 }
-
-// Branch is one place in the closure of an artifact, as a tree.
-type Branch struct {
-	PURL    purl.PURL
-	Via     string        // "runs with", "is built with"; empty: the artifact itself
-	Class   policy.Class  // empty: nothing is known of it
-	Digest  digest.Digest // of its file; empty: there is none
-	Again   bool          // it stands above already
-	Missing bool          // the plan has none of it
-	Kids    []*Branch
-	Left    int // how many more there are, beyond what is shown
-}
-
-// Open tells whether the branch is unfolded at first: it, or something below it, is
-// not secure.
-func (b *Branch) Open() bool { return b.Class != policy.Secure && !b.Again }
-
-// Name is the package's.
-func (b *Branch) Name() string { return b.PURL.Name() }
-
-// Version is the package's.
-func (b *Branch) Version() string { return b.PURL.Version() }
 
 // condition is one of the four properties of a build, with the facts that make it.
 type condition struct {
@@ -123,6 +101,8 @@ type command struct {
 
 type artifactView struct {
 	*Artifact
+	Graphs     []*graphView
+	Ways       *waysOutView // out; nil: there is nothing at fault, or nothing can be done here
 	Top        projectHead
 	Download   string // empty: none
 	Refused    string // why there is none
@@ -188,6 +168,13 @@ func (s *Server) artifactPage(w http.ResponseWriter, r *http.Request) {
 		v.Evidence[i].URL = (&url.URL{Path: "/evidence/" + d.Hex() + "/" + e.Name}).String()
 	}
 	v.Commands = s.commands(a, v.Evidence)
+	v.Graphs = a.graphs("/"+org+"/"+name+"/artifact/", r.URL.Query())
+	if a.Class != policy.Secure && s.opts.Platform != nil {
+		if v.Ways, err = s.waysOf(ctx, org, name, a.PURL); err != nil {
+			s.failPage(w, r, err)
+			return
+		}
+	}
 	s.render(w, r, http.StatusOK, "artifact", a.File+" of "+org+"/"+name, v)
 }
 

@@ -20,6 +20,7 @@ import (
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/plan"
+	"hallmark/internal/policy"
 	"hallmark/internal/purl"
 	"hallmark/internal/record"
 	"hallmark/internal/status"
@@ -120,7 +121,7 @@ func (f *fake) Artifact(ctx context.Context, org, name string, d digest.Digest) 
 		}
 		a := &Artifact{PURL: row.PURL, File: *row.File, Digest: d, Size: int64(len(f.blobs[d])), Class: row.Class, Reasons: row.Reasons, Policy: p.Policy,
 			Runtime: true, Direct: row.Direct, Served: true, Published: row.Builder == nil, KeyID: testKey, Verifier: "http://localhost:8420/verifier/" + testKey, Level: "SLSA_BUILD_LEVEL_1", Failure: row.Failure,
-			Why: []status.Hop{{Artifact: row.PURL, Class: row.Class, Reasons: row.Reasons}}, Tree: &Branch{PURL: row.PURL, Class: row.Class}}
+			Why: []status.Hop{{Artifact: row.PURL, Class: row.Class, Reasons: row.Reasons}}, Rests: Closure{Nodes: []ClosureNode{{PURL: row.PURL, Class: row.Class, Digest: d}}}}
 		if row.Grade != nil {
 			a.Grade = *row.Grade
 		}
@@ -128,13 +129,23 @@ func (f *fake) Artifact(ctx context.Context, org, name string, d digest.Digest) 
 			if other.PURL == row.PURL {
 				continue
 			}
-			b := &Branch{PURL: other.PURL, Via: "runs with", Class: other.Class, Again: other.Digest == nil}
+			n := ClosureNode{PURL: other.PURL, Class: other.Class}
 			if other.Digest != nil {
-				b.Digest = *other.Digest
+				n.Digest = *other.Digest
 			}
-			b.Kids = []*Branch{{PURL: row.PURL, Via: "is built with", Class: row.Class, Again: true, Digest: d}, {PURL: purl.New("pypi", "gone", "1.0"), Via: "is built with", Missing: true}}
-			a.Tree.Kids = append(a.Tree.Kids, b)
+			for _, x := range other.Reasons {
+				if x.Artifact == "" || x.Artifact == other.PURL {
+					n.Own = x.Message
+				}
+			}
+			at := len(a.Rests.Nodes)
+			a.Rests.Nodes = append(a.Rests.Nodes, n)
+			a.Rests.Edges = append(a.Rests.Edges, ClosureEdge{From: (at - 1) / 3, To: at})
 			a.Closure++
+		}
+		for i, n := range []ClosureNode{{PURL: purl.New("pypi", "gone", "1.0"), Missing: true}, {PURL: purl.New("pypi", "flit-core", "3.9.0"), Class: policy.Secure}} {
+			a.Rests.Nodes = append(a.Rests.Nodes, n)
+			a.Rests.Edges = append(a.Rests.Edges, ClosureEdge{From: i % (a.Closure + 1), To: len(a.Rests.Nodes) - 1, Build: true})
 		}
 		if row.Builder != nil {
 			a.build(*row.Builder, p.Created)

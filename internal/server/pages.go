@@ -39,6 +39,8 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 		"stage":     func(s string) string { return cmp.Or(stageWords[s], s) },
 		"minutes":   func(d time.Duration) string { return fmt.Sprintf("%d minutes", int(d.Minutes())) },
 		"plus":      func(a, b int) int { return a + b },
+		"minus":     func(a, b int) int { return a - b },
+		"pair":      func(page, fault any) map[string]any { return map[string]any{"Page": page, "Fault": fault} },
 		"plural": func(n int, one, many string) string {
 			if n == 1 {
 				return "1 " + one
@@ -50,7 +52,7 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 	for _, name := range []string{"home", "project", "empty", "builder", "verifier", "error",
 		"signin", "depart", "link", "secret", "configuration", "history", "settings", "org", "account", "admin", "artifact", "effect", "remedies", "report", "run", "queue"} {
 		t := template.New("layout.html").Funcs(funcs)
-		out[name] = template.Must(t.ParseFS(templateFiles, "templates/layout.html", "templates/icons.html", "templates/tabs.html", "templates/search.html", "templates/table.html", "templates/"+name+".html"))
+		out[name] = template.Must(t.ParseFS(templateFiles, "templates/layout.html", "templates/icons.html", "templates/tabs.html", "templates/search.html", "templates/table.html", "templates/ways.html", "templates/"+name+".html"))
 	}
 	return out
 })
