@@ -3,13 +3,16 @@ package app
 import (
 	"container/list"
 	"context"
-	"encoding/binary"
+	"fmt"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/singleflight"
 
 	"hallmark/internal/digest"
+	"hallmark/internal/fault"
 	"hallmark/internal/project"
 	"hallmark/internal/remedy"
 	"hallmark/internal/server"
@@ -37,14 +40,16 @@ const (
 	// dear is from when on a computation is so long that those of a project whose rows
 	// change all the time are spaced: what was so at most staleFactor times as long ago,
 	// and never longer than filesFor, is shown meanwhile.
-	dear        = 25 * time.Millisecond
+	dear        = 250 * time.Millisecond
 	staleFactor = 4
 )
 
 // shelf keeps statuses by commit.
 type shelf struct {
 	a      *App
+	keys   string // the files of the keys, as they were when the server began
 	limit  int64
+	dear   time.Duration
 	flight singleflight.Group // computations, by commit
 
 	mu    sync.Mutex // guards all below
@@ -96,7 +101,7 @@ func (l *lazy[T]) get(make func() (T, error)) (T, error) {
 }
 
 func newShelf(a *App) *shelf {
-	return &shelf{a: a, limit: shelfBytes, all: map[digest.Digest]*list.Element{}, order: list.New()}
+	return &shelf{a: a, keys: a.keyFiles(), limit: shelfBytes, dear: dear, all: map[digest.Digest]*list.Element{}, order: list.New()}
 }
 
 // kept is the shelf of a data directory that is served.
@@ -199,7 +204,7 @@ func (s *shelf) holds(ctx context.Context, e *slot, v *shelved, at time.Time) (b
 // late tells whether a status whose rows have changed may be shown once more while
 // the next is computed: only one that is dear, and was so a moment ago.
 func (s *shelf) late(ctx context.Context, e *slot, v *shelved, at, exact time.Time) bool {
-	if v.took < dear || at.Sub(exact) > min(staleFactor*v.took, filesFor) || exact.Before(server.Fresh(ctx)) {
+	if v.took < s.dear || at.Sub(exact) > min(staleFactor*v.took, filesFor) || exact.Before(server.Fresh(ctx)) {
 		return false
 	}
 	if at.Sub(v.made) > staleFactor*v.took {
@@ -214,6 +219,10 @@ func (s *shelf) late(ctx context.Context, e *slot, v *shelved, at, exact time.Ti
 // computed.
 func (s *shelf) look(ctx context.Context, e *slot, v *shelved) (bool, error) {
 	began := time.Now()
+	if s.a.keyFiles() != s.keys {
+		return false, fault.Advise(fault.Unavailable, "Start the server anew, so that it shows nothing under keys that may be revoked.",
+			"the keys of this data directory were changed by another command")
+	}
 	rests, err := s.a.rests(ctx, e.id, v.report.Commit)
 	if err != nil {
 		return false, err
@@ -226,6 +235,19 @@ func (s *shelf) look(ctx context.Context, e *slot, v *shelved) (bool, error) {
 		v.looked = began
 	}
 	return !v.ended, nil
+}
+
+// keyFiles names the files of the keys as they are now.
+func (a *App) keyFiles() string {
+	var b strings.Builder
+	entries, err := os.ReadDir(a.path("keys"))
+	fmt.Fprint(&b, err)
+	for _, e := range entries {
+		if fi, err := e.Info(); err == nil {
+			fmt.Fprintf(&b, " %s %d %d", e.Name(), fi.Size(), fi.ModTime().UnixNano())
+		}
+	}
+	return b.String()
 }
 
 // settling is how old a file's last change must be when a computation begins, so
@@ -342,7 +364,7 @@ func weight(v *shelved) int64 {
 	n := int64(slotBytes) + int64(len(v.report.Document.Artifacts))*row + int64(len(v.blobs)+len(v.steps))*name
 	for _, st := range v.report.Input.Steps {
 		for _, b := range st.Builds {
-			n += 2<<10 + 200*int64(len(b.Facts.Facts)+len(b.Inputs)+len(b.Measured)) + int64(binary.Size(b.Started.UnixNano()))
+			n += 2<<10 + 200*int64(len(b.Facts.Facts)+len(b.Inputs)+len(b.Measured))
 			for _, list := range [][]string{b.SeedFiles, b.Ships} {
 				for _, text := range list {
 					n += 16 + int64(len(text))
