@@ -267,8 +267,8 @@ func (s *Service) Depart(ctx context.Context, p access.Principal, cookie string,
 	if pr == nil {
 		return "", "", noProvider()
 	}
-	if !s.slow.allow("provider from "+address, 60) {
-		return "", "", fault.Advise(fault.Unavailable, "Wait ten minutes.", "there were too many attempts to sign in")
+	if err := s.begun("provider", address); err != nil {
+		return "", "", err
 	}
 	f := flow{nonce: random(), verifier: oauth2.GenerateVerifier(), next: next}
 	if link {
@@ -302,6 +302,15 @@ func strayed() error {
 // believed when its signature, issuer, audience, time and nonce are right;
 // otherwise it is fault.Denied, and nothing changes.
 func (s *Service) Arrive(ctx context.Context, q url.Values, ticket string, p access.Principal, cookie, address, agent string) (Arrival, error) {
+	if err := s.door(address); err != nil {
+		return Arrival{}, err
+	}
+	a, err := s.arrive(ctx, q, ticket, p, cookie, address, agent)
+	s.wrong(address, err)
+	return a, err
+}
+
+func (s *Service) arrive(ctx context.Context, q url.Values, ticket string, p access.Principal, cookie, address, agent string) (Arrival, error) {
 	pr := s.provider
 	if pr == nil {
 		return Arrival{}, noProvider()

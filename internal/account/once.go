@@ -10,6 +10,37 @@ import (
 // maxWaiting bounds how many values wait in a once at a time.
 const maxWaiting = 20_000
 
+// maxBegun is how many sign-ins an address may begin in a window at each door but
+// the password's: many people may be behind it, but not everybody's room.
+const maxBegun = 1000
+
+// door is fault.Unavailable if nobody signs in from an address for a while: it sent
+// too much that was wrong, at any door.
+func (s *Service) door(address string) error {
+	if s.slow.under("address "+address, maxWrong) {
+		return nil
+	}
+	return fault.Advise(fault.Unavailable, "Wait ten minutes.", "there were too many attempts to sign in")
+}
+
+// begun is door, and counts a sign-in that begins.
+func (s *Service) begun(door, address string) error {
+	if err := s.door(address); err != nil {
+		return err
+	}
+	if !s.slow.allow(door+" from "+address, maxBegun) {
+		return fault.Advise(fault.Unavailable, "Wait ten minutes.", "there were too many attempts to sign in")
+	}
+	return nil
+}
+
+// wrong counts an answer that was refused; err is what was answered.
+func (s *Service) wrong(address string, err error) {
+	if fault.Is(err, fault.Denied) {
+		s.slow.allow("address "+address, maxWrong)
+	}
+}
+
 // once keeps what begins in one request and ends in a later one: each value for a
 // time and for one use. It lives in memory, so that a server that starts again has
 // forgotten it, and whoever was on the way begins anew.

@@ -300,8 +300,8 @@ func (s *Service) BeginPasskeySignIn(address string) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !s.slow.allow("passkey from "+address, 120) {
-		return nil, fault.Advise(fault.Unavailable, "Wait ten minutes.", "there were too many attempts to sign in")
+	if err := s.begun("passkey", address); err != nil {
+		return nil, err
 	}
 	assertion, session, err := r.auth.BeginDiscoverableLogin(webauthn.WithUserVerification(protocol.VerificationRequired))
 	if err != nil {
@@ -320,6 +320,15 @@ func (s *Service) BeginPasskeySignIn(address string) (json.RawMessage, error) {
 // verified, a counter that went back and a disabled account are the same
 // fault.Denied; what is known of a passkey that is there stands in the audit log.
 func (s *Service) PasskeySignIn(ctx context.Context, response []byte, address, agent string) (string, store.User, error) {
+	if err := s.door(address); err != nil {
+		return "", store.User{}, err
+	}
+	value, u, err := s.passkeySignIn(ctx, response, address, agent)
+	s.wrong(address, err)
+	return value, u, err
+}
+
+func (s *Service) passkeySignIn(ctx context.Context, response []byte, address, agent string) (string, store.User, error) {
 	none := store.User{}
 	r, err := s.party()
 	if err != nil {

@@ -371,7 +371,7 @@ func TestPasskeysAt(t *testing.T) {
 func TestPasskeyAttemptsAreSlowed(t *testing.T) {
 	h := newHouse(t)
 	h.must(h.UsePasskeys(origin))
-	for range 120 {
+	for range 1000 { // a company behind one address
 		_, err := h.BeginPasskeySignIn("192.0.2.1")
 		h.must(err)
 	}
@@ -380,7 +380,23 @@ func TestPasskeyAttemptsAreSlowed(t *testing.T) {
 	_, err = h.BeginPasskeySignIn("192.0.2.2")
 	h.must(err)
 	h.now = h.now.Add(11 * time.Minute)
+	o, err := h.BeginPasskeySignIn("192.0.2.1")
+	h.must(err)
+
+	// What is wrong at one door counts at every door.
+	h.first()
+	r := newDevice().sign(t, o)
+	for range 60 {
+		_, _, err := h.PasskeySignIn(t.Context(), r, "192.0.2.1", "")
+		h.want(err, fault.Denied)
+	}
+	_, _, err = h.PasskeySignIn(t.Context(), r, "192.0.2.1", "")
+	h.want(err, fault.Unavailable)
 	_, err = h.BeginPasskeySignIn("192.0.2.1")
+	h.want(err, fault.Unavailable)
+	_, err = h.SignIn(t.Context(), "ann", secret, "192.0.2.1", "")
+	h.want(err, fault.Unavailable)
+	_, err = h.SignIn(t.Context(), "ann", secret, "192.0.2.2", "")
 	h.must(err)
 }
 

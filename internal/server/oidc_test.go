@@ -438,16 +438,22 @@ func TestNextStaysHere(t *testing.T) {
 	}
 }
 
+// TestProviderAttemptsAreSlowed: whoever brings what is wrong is not asked any more
+// for a while, and neither is the provider.
 func TestProviderAttemptsAreSlowed(t *testing.T) {
 	u := newUnion(t)
 	g := u.guest()
-	code := 0
-	for range 61 {
-		g.c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-		res, _ := g.get("/sign-in/oidc")
-		code = res.StatusCode
+	for range 60 {
+		if res, _ := g.get(CallbackPath + "?state=x&code=y"); res.StatusCode != http.StatusForbidden {
+			t.Fatalf("%d", res.StatusCode)
+		}
 	}
-	if code != http.StatusBadGateway {
-		t.Errorf("the 61st: %d", code)
+	for _, at := range []string{CallbackPath + "?state=x&code=y", "/sign-in/oidc"} {
+		if res, body := g.get(at); res.StatusCode != http.StatusBadGateway || !strings.Contains(problemOf(body), "too many attempts") {
+			t.Errorf("%s: %d: %s", at, res.StatusCode, body)
+		}
+	}
+	if u.Tokens() != 0 {
+		t.Errorf("the provider was asked %d times", u.Tokens())
 	}
 }
