@@ -97,6 +97,7 @@ func TestOperationsAreDescribed(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"get-whoami", "create-session", "end-session", "end-other-sessions", "set-password", "get-link", "use-link", "list-tokens", "create-token", "revoke-token",
+		"list-sign-in-ways", "begin-passkey-session", "create-passkey-session", "list-passkeys", "begin-passkey", "create-passkey", "remove-passkey", "list-identities", "remove-identity",
 		"list-organizations", "create-organization", "get-organization", "set-member", "remove-member", "create-invitation", "get-audit-log", "export-audit-log", "get-platform-audit-log",
 		"export-platform-audit-log", "set-tier", "list-users", "set-user", "create-password-link", "list-projects", "create-project", "get-project", "get-status", "get-settings", "set-settings",
 		"list-waivers", "create-waiver", "end-waiver", "list-commits", "get-commit", "propose-commit", "create-commit", "revert-to-commit", "get-diff", "get-commit-status", "list-runs", "create-run",
