@@ -26,6 +26,8 @@ type cli struct {
 	Init      initCmd      `cmd:"" help:"Make a project here."`
 	Install   installCmd   `cmd:"" help:"Add requirements: a new commit."`
 	Uninstall uninstallCmd `cmd:"" help:"Take requirements out: a new commit."`
+	Import    importCmd    `cmd:"" help:"Take over a lock file, a requirements file or a bill of materials: a new commit."`
+	Branch    branchCmd    `cmd:"" help:"List, make, compare and remove the project's branches."`
 	Builds    buildsCmd    `cmd:"" help:"Solve, build what is missing, show the status."`
 	Status    statusCmd    `cmd:"" help:"Show the status from what is stored; a gate for CI."`
 	Build     buildCmd     `cmd:"" help:"Build one package and all that it is built with."`

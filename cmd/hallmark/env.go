@@ -20,6 +20,7 @@ type global struct {
 	Data        string           `help:"Data directory: database, blobs, log and keys." env:"HALLMARK_DATA" default:"" placeholder:"DIR"`
 	Database    string           `help:"PostgreSQL database that has the rows, postgres://USER@HOST/DATABASE; default: a file in the data directory. Give a password in the environment, where others do not see it." env:"HALLMARK_DATABASE" placeholder:"URL"`
 	Server      string           `help:"Work on a server instead of a data directory." env:"HALLMARK_SERVER" placeholder:"URL"`
+	Branch      string           `help:"The project's branch to work on; default: its default one." env:"HALLMARK_BRANCH" placeholder:"NAME"`
 	JSON        bool             `name:"json" help:"One JSON document on standard output."`
 	Quiet       bool             `help:"No progress on standard error."`
 	Dir         string           `short:"C" help:"The project's folder." default:"." placeholder:"DIR"`
@@ -61,7 +62,7 @@ func (e *env) config(writer bool) (app.Config, error) {
 	if err != nil {
 		return app.Config{}, err
 	}
-	cfg := app.Config{Data: dir, Database: e.global.Database, Runtime: e.global.Runtime, AcceptClock: e.global.AcceptClock, Version: version}
+	cfg := app.Config{Data: dir, Database: e.global.Database, Branch: e.global.Branch, Runtime: e.global.Runtime, AcceptClock: e.global.AcceptClock, Version: version}
 	if !e.global.Quiet && writer {
 		e.bar = newProgress(e.err)
 		cfg.Progress = e.bar

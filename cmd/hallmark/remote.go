@@ -34,7 +34,12 @@ func (e *env) server() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.New(e.global.Server, token, version)
+	c, err := client.New(e.global.Server, token, version)
+	if err != nil {
+		return nil, err
+	}
+	c.Branch = e.global.Branch
+	return c, nil
 }
 
 // onServer makes a client and reads the configuration here.

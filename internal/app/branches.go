@@ -5,9 +5,13 @@ import (
 	"strings"
 	"time"
 
+	"hallmark/internal/api"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
+	"hallmark/internal/platform"
 	"hallmark/internal/project"
+	"hallmark/internal/remedy"
+	"hallmark/internal/server"
 	"hallmark/internal/store"
 )
 
@@ -165,4 +169,35 @@ func (a *App) Resolve(ctx context.Context, name, ref string) (digest.Digest, pro
 		return ids[0], c, err
 	}
 	return "", project.Commit{}, fault.New(fault.Usage, "commit %.100q: %d commits fit; give more of it", ref, len(ids))
+}
+
+// Compare says what differs between two commits of a project, each named as Resolve
+// has it: what they ask for, and, if both were solved, what they run with.
+func (a *App) Compare(ctx context.Context, name, from, to string) (api.Comparison, error) {
+	x, before, err := a.Resolve(ctx, name, from)
+	if err != nil {
+		return api.Comparison{}, err
+	}
+	y, after, err := a.Resolve(ctx, name, to)
+	if err != nil {
+		return api.Comparison{}, err
+	}
+	// The platform compares commits whose readers were asked for; here is one person.
+	d := platform.New(nil, documents{App: a}, nil, nil, nil, nil).DiffOf(before, after)
+	out := api.Comparison{From: "commit:" + x.String(), To: "commit:" + y.String(), Diff: server.DiffDocument(d)}
+	var both [2]remedy.Standing
+	for i, id := range []digest.Digest{x, y} {
+		both[i], err = a.Outlook().Standing(ctx, id, false)
+		if fault.Is(err, fault.Conflict) {
+			out.Unsolved = err.Error()
+			return out, nil
+		}
+		if err != nil {
+			return out, err
+		}
+	}
+	e := remedy.Compare(&both[0], both[1])
+	e.Base, e.Complete = out.From, true
+	out.Effect = &e
+	return out, nil
 }

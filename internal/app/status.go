@@ -65,6 +65,9 @@ func (a *App) Head(ctx context.Context, name string) (digest.Digest, project.Com
 		return "", project.Commit{}, err
 	}
 	row, err := a.Store.BranchHead(ctx, org, proj, a.cfg.Branch)
+	if fault.Is(err, fault.NotFound) && a.cfg.Branch != "" {
+		err = fault.Advise(fault.NotFound, "Make it: hallmark branch create "+a.cfg.Branch, "%s has no branch %.80q", name, a.cfg.Branch)
+	}
 	if err != nil {
 		return "", project.Commit{}, err
 	}

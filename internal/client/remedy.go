@@ -3,7 +3,9 @@ package client
 import (
 	"context"
 
+	"hallmark/internal/api"
 	"hallmark/internal/project"
+	"hallmark/internal/remedy"
 	"hallmark/internal/sbom"
 )
 
@@ -20,6 +22,15 @@ func (c *Client) SBOM(ctx context.Context, name string, f sbom.Format) ([]byte, 
 // AuditReport is the report on a project for an auditor, as JSON.
 func (c *Client) AuditReport(ctx context.Context, name string) ([]byte, error) {
 	return c.handed(ctx, name, "report.json")
+}
+
+// Preview is what a change would bring; nothing is stored. It takes as long as
+// planning takes.
+func (c *Client) Preview(ctx context.Context, name string, ch api.Change) (remedy.Effect, error) {
+	if ch.Branch == "" {
+		ch.Branch = c.Branch
+	}
+	return post[remedy.Effect](ctx, c, name, "/previews", ch)
 }
 
 // handed gives one of a project's documents that are made to be handed on.

@@ -89,7 +89,7 @@ func (a surface) branchAPI() {
 			return nil, err
 		}
 		c, err := p.Compare(ctx, asks(ctx).Who, in.Org, in.Project, in.From, in.To)
-		return answer(api.Comparison{From: "commit:" + c.From.String(), To: "commit:" + c.To.String(), Diff: diffDocument(c.Diff), Effect: c.Effect, Unsolved: c.Unsolved}, err)
+		return answer(api.Comparison{From: "commit:" + c.From.String(), To: "commit:" + c.To.String(), Diff: DiffDocument(c.Diff), Effect: c.Effect, Unsolved: c.Unsolved}, err)
 	})
 	does(a, huma.Operation{OperationID: "import-file", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/imports", Tags: []string{tagProjects}, DefaultStatus: http.StatusOK, MaxBodyBytes: maxImport,
 		Summary: "Import a lock file or a bill of materials", Description: "One commit that asks for what the file does. With dry_run it only says what would be taken, and what left out and why; what that would bring, preview-commit tells of add and remove.",

@@ -239,7 +239,7 @@ func (a surface) commitAPI() {
 			return nil, err
 		}
 		id, _, err := next.ID()
-		return answer(api.Proposal{Head: "commit:" + head.String(), Commit: api.CommitOf(id, next), Diff: diffDocument(p.DiffOf(old, next))}, err)
+		return answer(api.Proposal{Head: "commit:" + head.String(), Commit: api.CommitOf(id, next), Diff: DiffDocument(p.DiffOf(old, next))}, err)
 	})
 	does(a, huma.Operation{OperationID: "create-commit", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/commits", Tags: []string{tagProjects}, DefaultStatus: http.StatusCreated,
 		Summary: "Change a project", Description: "One commit on top of a branch, and, if asked for, its build, both or neither."}, func(ctx context.Context, in *struct {
@@ -288,7 +288,7 @@ func (a surface) commitAPI() {
 				return nil, err
 			}
 			d, err := s.opts.Platform.Diff(ctx, asks(ctx).Who, in.Org, in.Project, from, to)
-			return answer(diffDocument(d), err)
+			return answer(DiffDocument(d), err)
 		})
 	does(a, huma.Operation{OperationID: "get-commit-status", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/commits/{commit}/status", Tags: []string{tagProjects}, Errors: []int{http.StatusConflict},
 		Summary: "The status of any commit", Description: "409 if it was not solved yet."}, func(ctx context.Context, in *oneCommit) (*body[status.Document], error) {
@@ -304,7 +304,8 @@ func changeOf(c api.Change) platform.Change {
 	return platform.Change{Add: c.Add, Remove: c.Remove, AtTime: c.AtTime, Policy: c.Policy, OnUnproven: c.OnUnproven, Message: c.Message}
 }
 
-func diffDocument(d platform.Diff) api.Diff {
+// DiffDocument is a difference as the API shows it.
+func DiffDocument(d platform.Diff) api.Diff {
 	out := api.Diff{Added: append([]string{}, d.Added...), Removed: append([]string{}, d.Removed...), Changed: []api.Changed{}, Fields: []api.FieldDiff{}}
 	for _, c := range d.Changed {
 		out.Changed = append(out.Changed, api.Changed{Before: c[0], After: c[1]})
