@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,8 @@ type serveCmd struct {
 	SingleUser  bool   `name:"single-user" help:"Loopback only, no accounts: whoever reaches the port is the owner."`
 	BehindProxy bool   `name:"behind-proxy" help:"A proxy in front ends TLS and appends the client's address to X-Forwarded-For; allows to listen beyond loopback."`
 	TLSCert     string `name:"tls-cert" help:"Certificate chain (PEM) to speak TLS with; allows to listen beyond loopback. Read again when it changes." type:"existingfile" placeholder:"FILE"`
+	LogFormat   string `name:"log-format" help:"Lines of the log on standard error: text or json." enum:"text,json" default:"text" env:"HALLMARK_LOG_FORMAT"`
+	LogLevel    string `name:"log-level" help:"debug, info (a line for each request), warn or error." enum:"debug,info,warn,error" default:"info" env:"HALLMARK_LOG_LEVEL"`
 	TLSKey      string `name:"tls-key" help:"Its private key (PEM)." type:"existingfile" placeholder:"FILE"`
 
 	Provider    providerFlags `embed:"" prefix:"oidc-"`
@@ -58,7 +61,7 @@ func (c *serveCmd) Run(e *env) error {
 	if url == "" {
 		url = "http://" + strings.Replace(l.Addr().String(), "127.0.0.1", "localhost", 1)
 	}
-	log := slog.New(slog.NewTextHandler(e.err, nil))
+	log := c.log(e.err)
 	opts := server.Options{ExternalURL: url, SingleUser: c.SingleUser, BehindProxy: c.BehindProxy, Version: version, Log: log}
 	cfg, err := e.config(false)
 	if err != nil {
@@ -75,7 +78,7 @@ func (c *serveCmd) Run(e *env) error {
 			}
 		}()
 		backend, opts.Platform, opts.Watch = h.Backend(), h.Platform, h.Queue.Watch
-		opts.Catalog = h.Catalog()
+		opts.Catalog, opts.Stats = h.Catalog(), h.Stats
 		if !c.SingleUser {
 			opts.Accounts = h.Accounts
 			if err = c.Provider.identify(h.Accounts, url); err != nil {
@@ -124,5 +127,32 @@ func (c *serveCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	return s.Serve(e.ctx, l)
+	ctx, stop := context.WithCancelCause(e.ctx)
+	defer stop(nil)
+	if h != nil {
+		go func() {
+			if h.KeysChanged(ctx, log) {
+				stop(errKeysChanged)
+			}
+		}()
+	}
+	err = s.Serve(ctx, l)
+	if errors.Is(context.Cause(ctx), errKeysChanged) {
+		return errors.Join(err, errKeysChanged)
+	}
+	return err
+}
+
+// errKeysChanged ends a server: with its keys, what it believes has changed.
+var errKeysChanged = fault.Advise(fault.Conflict, "Start it again; a supervisor that restarts what failed, such as systemd with the unit that comes with hallmark, does so by itself.",
+	"a key was rotated or revoked, and this server still goes by the old ones: it ends")
+
+// log is the server's log.
+func (c *serveCmd) log(w io.Writer) *slog.Logger {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	o := &slog.HandlerOptions{Level: levels[c.LogLevel]}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
 }

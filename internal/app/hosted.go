@@ -31,8 +31,9 @@ type Hosted struct {
 	Platform *platform.Service
 	Queue    *jobs.Queue
 
-	rows *store.Store
-	docs documents
+	rows     *store.Store
+	docs     documents
+	counters counters
 }
 
 // Host opens a data directory for a server, makes it if it is not there, and takes
@@ -76,7 +77,7 @@ func Host(ctx context.Context, cfg Config, log *slog.Logger) (*Hosted, error) {
 		return nil, err
 	}
 	h.Queue, err = jobs.Open(ctx, jobs.Config{DB: h.rows.DB(), Postgres: h.rows.Postgres(), Rows: h.rows, Log: log,
-		Build: func(ctx context.Context, r store.Run, p *jobs.Progress) error { return runJob(ctx, cfg, r, p) }})
+		Build: func(ctx context.Context, r store.Run, p *jobs.Progress) error { return loggedJob(ctx, cfg, r, p, log) }})
 	if err != nil {
 		return nil, err
 	}
@@ -101,9 +102,34 @@ func (h *Hosted) Close() error {
 	return errors.Join(err, h.rows.Close(), h.App.Close())
 }
 
+// loggedJob is runJob, and tells the server's log how it begins and ends.
+func loggedJob(ctx context.Context, cfg Config, r store.Run, p *jobs.Progress, log *slog.Logger) error {
+	if log == nil {
+		log = slog.Default()
+	}
+	log = log.With("run", r.ID, "project", r.Org+"/"+r.Name)
+	began := time.Now()
+	err := runJob(ctx, cfg, r, p, func() {
+		log.Info("build begins", "commit", r.Commit.Short(), "waited", began.Sub(r.Created).Round(time.Second).String())
+	})
+	var busy jobs.Busy
+	took := time.Since(began).Round(time.Millisecond).String()
+	switch {
+	case err == nil:
+		log.Info("build ended", "outcome", "succeeded", "took", took)
+	case errors.As(err, &busy):
+		log.Debug("build waits", "cause", busy.Error())
+	case ctx.Err() != nil:
+		log.Info("build ended", "outcome", "stopped", "took", took)
+	default:
+		log.Warn("build ended", "outcome", "failed", "took", took, "cause", oneSentence(err))
+	}
+	return err
+}
+
 // runJob builds the commit of a run as the command does: with the data directory's
 // lock, and everything opened anew.
-func runJob(ctx context.Context, cfg Config, r store.Run, p *jobs.Progress) error {
+func runJob(ctx context.Context, cfg Config, r store.Run, p *jobs.Progress, begins func()) error {
 	cfg.Retry, cfg.Progress, cfg.Timeline = r.Retry, &jobProgress{p: p}, ""
 	a, err := Open(ctx, cfg, true)
 	if inUse(err) {
@@ -112,6 +138,7 @@ func runJob(ctx context.Context, cfg Config, r store.Run, p *jobs.Progress) erro
 	if err != nil {
 		return err
 	}
+	begins()
 	_, err = a.Builds(ctx, r.Commit)
 	return errors.Join(err, a.Close())
 }

@@ -151,16 +151,6 @@ func Open(ctx context.Context, cfg Config) (*Queue, error) {
 	return q, nil
 }
 
-// quiet has River's own chatter left out.
-func quiet(l *slog.Logger) *slog.Logger { return slog.New(warnings{l.Handler()}) }
-
-type warnings struct{ slog.Handler }
-
-// Enabled is slog.Handler's.
-func (w warnings) Enabled(ctx context.Context, level slog.Level) bool {
-	return level >= slog.LevelWarn && w.Handler.Enabled(ctx, level)
-}
-
 // Start takes up what an earlier server left, and works until Stop.
 func (q *Queue) Start(ctx context.Context) error {
 	open, err := q.cfg.Rows.OpenRuns(ctx)

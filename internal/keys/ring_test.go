@@ -149,7 +149,9 @@ func FuzzParseRing(f *testing.F) {
 	}
 	f.Add(b)
 	f.Add([]byte(`{}`))
+	f.Add([]byte(s.ring.Timestamps[0].Chain))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		_, _, _ = parseChain(b, "of the test")
 		r, err := ParseRing(b)
 		if err != nil {
 			return

@@ -10,9 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"hallmark/internal/access"
@@ -93,18 +91,22 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("X-Frame-Options", "DENY")
-		rec := &recorder{ResponseWriter: w}
+		rec, began := &recorder{ResponseWriter: w}, time.Now()
+		r, id := withRequestID(r)
+		s.metrics.underWay.Add(1)
+		defer s.metrics.underWay.Add(-1)
+		h.Set("X-Request-Id", id)
 		defer func() {
 			if p := recover(); p != nil {
 				if p == http.ErrAbortHandler {
 					panic(p)
 				}
-				s.opts.Log.Error("a request failed", "path", r.URL.Path, "panic", fmt.Sprint(p))
+				s.opts.Log.Error("a request failed", "route", route(r), "request", requestID(r), "panic", fmt.Sprint(p))
 				if rec.code == 0 {
 					s.refuse(rec, r, http.StatusInternalServerError, "Something went wrong here. It was written to the server's log.")
 				}
 			}
-			s.metrics.count(r.URL.Path, rec.code)
+			s.ended(r, rec, id, time.Since(began))
 		}()
 		// A page elsewhere whose name was made to point at this machine sends
 		// its own name as Host (DNS rebinding).
@@ -175,7 +177,8 @@ func (s *Server) ownOrigin(o string) bool {
 // recorder remembers the code of an answer.
 type recorder struct {
 	http.ResponseWriter
-	code int
+	code  int
+	bytes int64 // of the body
 }
 
 func (r *recorder) WriteHeader(code int) {
@@ -189,7 +192,9 @@ func (r *recorder) Write(b []byte) (int, error) {
 	if r.code == 0 {
 		r.code = http.StatusOK
 	}
-	return r.ResponseWriter.Write(b)
+	n, err := r.ResponseWriter.Write(b)
+	r.bytes += int64(n)
+	return n, err
 }
 
 // Unwrap is for http.ResponseController.
@@ -222,12 +227,12 @@ func codeOf(err error) int {
 func (s *Server) say(r *http.Request, err error) (int, string) {
 	code := codeOf(err)
 	if errors.Is(err, store.ErrAway) {
-		s.opts.Log.Error("a request failed", "path", r.URL.Path, "error", err)
+		s.opts.Log.Error("a request failed", "route", route(r), "request", requestID(r), "error", err)
 		return code, "The database cannot be reached at the moment, which was written to the server's log.\n  Try again in a while; nothing that was committed is lost."
 	}
 	if code == http.StatusInternalServerError {
 		if r.Context().Err() == nil {
-			s.opts.Log.Error("a request failed", "path", r.URL.Path, "error", err)
+			s.opts.Log.Error("a request failed", "route", route(r), "request", requestID(r), "error", err)
 		}
 		return code, "Something went wrong here. It was written to the server's log."
 	}
@@ -283,59 +288,4 @@ func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	fmt.Fprintln(w, "ok")
-}
-
-// metrics counts answers by surface and class of status, since the start.
-type metrics struct {
-	requests [surfaces][6]atomic.Int64
-	files    atomic.Int64
-	bytes    atomic.Int64
-}
-
-// The surfaces of the server.
-const (
-	surfacePages = iota
-	surfaceAPI
-	surfaceRegistry
-	surfaceEvidence
-	surfaceLog
-	surfaceOther
-	surfaces
-)
-
-var surfaceNames = [surfaces]string{"pages", "api", "registry", "evidence", "log", "other"}
-
-func (m *metrics) count(p string, code int) {
-	s := surfacePages
-	for _, c := range []struct {
-		prefix  string
-		surface int
-	}{{"/api/", surfaceAPI}, {"/openapi", surfaceAPI}, {"/r/", surfaceRegistry}, {"/evidence/", surfaceEvidence},
-		{"/trusted_root.json", surfaceEvidence}, {"/log/", surfaceLog}, {"/static/", surfaceOther}, {"/healthz", surfaceOther}, {"/metrics", surfaceOther}} {
-		if strings.HasPrefix(p, c.prefix) {
-			s = c.surface
-		}
-	}
-	if c := code / 100; c >= 1 && c <= 5 {
-		m.requests[s][c].Add(1)
-	}
-}
-
-// writeMetrics answers in Prometheus' text format, version 0.0.4.
-func (s *Server) writeMetrics(w http.ResponseWriter, r *http.Request) {
-	var b strings.Builder
-	b.WriteString("# HELP hallmark_http_requests_total Answers given, by surface and class of status.\n# TYPE hallmark_http_requests_total counter\n")
-	for i, name := range surfaceNames {
-		for c := 1; c <= 5; c++ {
-			if n := s.metrics.requests[i][c].Load(); n > 0 {
-				fmt.Fprintf(&b, "hallmark_http_requests_total{surface=%q,code=\"%dxx\"} %d\n", name, c, n)
-			}
-		}
-	}
-	fmt.Fprintf(&b, "# HELP hallmark_registry_files_total Files served by the registries.\n# TYPE hallmark_registry_files_total counter\nhallmark_registry_files_total %d\n", s.metrics.files.Load())
-	fmt.Fprintf(&b, "# HELP hallmark_registry_file_bytes_total Sizes of the files served by the registries, in bytes.\n# TYPE hallmark_registry_file_bytes_total counter\nhallmark_registry_file_bytes_total %s\n", strconv.FormatInt(s.metrics.bytes.Load(), 10))
-	fmt.Fprintf(&b, "# HELP hallmark_start_time_seconds When the server started, seconds since 1970.\n# TYPE hallmark_start_time_seconds gauge\nhallmark_start_time_seconds %d\n", started.Unix())
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	fmt.Fprint(w, b.String())
 }

@@ -175,7 +175,10 @@ type Options struct {
 	BehindProxy bool
 	// Version is shown at the foot of pages.
 	Version string
-	// Log receives failures of the server's own making; nil: slog.Default.
+	// Stats gives numbers about builds for /metrics; nil: there are none.
+	Stats func(context.Context) (Stats, error)
+	// Log receives a line for each request, and failures of the server's own making;
+	// nil: slog.Default.
 	Log *slog.Logger
 }
 
