@@ -64,7 +64,7 @@ func (c *restoreCmd) Run(e *env) error {
 		defer f.Close()
 		in = f
 	}
-	info, err := app.Restore(e.ctx, cfg.Data, in)
+	info, err := app.Restore(e.ctx, cfg.Data, cfg.Database, in)
 	if err != nil {
 		return err
 	}

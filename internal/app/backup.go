@@ -16,6 +16,7 @@ import (
 
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
+	"hallmark/internal/store"
 )
 
 // A backup is a tar of a data directory without what is made anew by itself
@@ -67,21 +68,33 @@ type backup struct {
 // quiet writes what must not change while it is taken.
 func (b *backup) quiet() error {
 	b.a.progress.Stage("back up database, keys and log")
-	snapshot := b.a.path("tmp", "backup.db")
-	if err := b.a.Store.Snapshot(b.ctx, snapshot); err != nil {
-		return err
+	// A server may be writing: its rows are taken at one moment, then what rows point
+	// at, which never goes away.
+	name, snapshot := databaseFile, b.a.path("tmp", "backup.db")
+	take := b.a.Store.Snapshot
+	if b.a.cfg.Database != "" {
+		name = dumpFile
+		take = func(ctx context.Context, path string) error { return store.DumpPostgres(ctx, b.a.cfg.Database, path) }
 	}
 	defer os.Remove(snapshot)
+	if err := take(b.ctx, snapshot); err != nil {
+		return err
+	}
 	if err := b.add("settings.json", b.a.path("settings.json"), 0o644); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := b.tree("keys", 0o600); err != nil {
 		return err
 	}
-	if err := b.add("hallmark.db", snapshot, 0o600); err != nil {
+	if err := b.add(name, snapshot, 0o600); err != nil {
 		return err
 	}
-	return b.tree("log", 0o644)
+	for _, e := range b.a.keys.Shards() {
+		if err := b.tree(e.Log.Folder, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // tree writes the regular files of one of the data directory's folders.
@@ -149,7 +162,10 @@ func (b *backup) add(name, file string, mode int64) error {
 }
 
 // backupName is what the files in a backup are called.
-var backupName = regexp.MustCompile(`^(settings\.json|hallmark\.db|keys/[a-z0-9-]{1,60}(\.[a-z]{1,10})?|log/[A-Za-z0-9._/-]{1,200}|blobs/sha256/[0-9a-f]{2}/[0-9a-f]{64})$`)
+var backupName = regexp.MustCompile(`^(settings\.json|hallmark\.(db|pgdump)|keys/[a-z0-9-]{1,60}(\.[a-z]{1,10})?|log(-[0-9a-f]{16})?/[A-Za-z0-9._/-]{1,200}|blobs/sha256/[0-9a-f]{2}/[0-9a-f]{64})$`)
+
+// dumpFile has the rows in a backup, if they are in PostgreSQL.
+const dumpFile = "hallmark.pgdump"
 
 // Limits of a backup that is restored.
 const (
@@ -160,7 +176,10 @@ const (
 // Restore makes the data directory dir, which must not be there or be empty, of a
 // backup. Every blob is held against its name. Whatever is wrong with the backup,
 // dir is as before: fault.Hostile or fault.Unverified.
-func Restore(ctx context.Context, dir string, r io.Reader) (BackupInfo, error) {
+//
+// A backup of rows in PostgreSQL needs database, the URL of one in which they are not
+// yet, and any other must not have it: fault.Usage. They go in all or none, last.
+func Restore(ctx context.Context, dir, database string, r io.Reader) (BackupInfo, error) {
 	var info BackupInfo
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -182,6 +201,21 @@ func Restore(ctx context.Context, dir string, r io.Reader) (BackupInfo, error) {
 	}
 	if err := unpackBackup(ctx, tmp, r, &info); err != nil {
 		return info, fmt.Errorf("restore into %s: %w", dir, err)
+	}
+	dump := filepath.Join(tmp, dumpFile)
+	_, err = os.Lstat(dump)
+	switch dumped := err == nil; {
+	case dumped && database == "":
+		return info, fault.Advise(fault.Usage, "Name an empty one: --database postgres://…", "restore into %s: the backup's rows are of a PostgreSQL database", dir)
+	case !dumped && database != "":
+		return info, fault.Advise(fault.Usage, "Leave out --database and HALLMARK_DATABASE.", "restore into %s: the backup's rows are in a file, and stay in one", dir)
+	case dumped:
+		if err := store.LoadPostgres(ctx, database, dump); err != nil {
+			return info, fmt.Errorf("restore into %s: %w", dir, err)
+		}
+		if err := os.Remove(dump); err != nil {
+			return info, err
+		}
 	}
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return info, err
@@ -225,7 +259,7 @@ func unpackBackup(ctx context.Context, dir string, r io.Reader, info *BackupInfo
 			info.Blobs++
 		}
 	}
-	if !seen["hallmark.db"] {
+	if seen[databaseFile] == seen[dumpFile] {
 		return fault.New(fault.Hostile, "it holds no database: it is no backup, or it is cut short")
 	}
 	return nil
@@ -236,7 +270,7 @@ func unpackOne(root *os.Root, h *tar.Header, r io.Reader) error {
 	switch {
 	case strings.HasPrefix(h.Name, "keys/"):
 		mode, folder = 0o600, 0o700
-	case h.Name == "hallmark.db":
+	case h.Name == databaseFile || h.Name == dumpFile:
 		mode = 0o600
 	case strings.HasPrefix(h.Name, "blobs/"):
 		mode = 0o444

@@ -36,7 +36,7 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	for _, r := range []io.Reader{bytes.NewReader(b.Bytes()[:b.Len()/2]), strings.NewReader("no backup"), bytes.NewReader(nil)} {
 		to := filepath.Join(t.TempDir(), "data")
-		if _, err := app.Restore(t.Context(), to, r); err == nil {
+		if _, err := app.Restore(t.Context(), to, "", r); err == nil {
 			t.Error("half a backup was restored")
 		}
 		if left, _ := os.ReadDir(filepath.Dir(to)); len(left) != 0 {
@@ -44,11 +44,11 @@ func TestBackupAndRestore(t *testing.T) {
 		}
 	}
 	to := filepath.Join(t.TempDir(), "data")
-	got, err := app.Restore(t.Context(), to, bytes.NewReader(b.Bytes()))
+	got, err := app.Restore(t.Context(), to, "", bytes.NewReader(b.Bytes()))
 	if err != nil || got != info {
 		t.Fatalf("restored %+v, %v, of %+v", got, err, info)
 	}
-	if _, err := app.Restore(t.Context(), to, bytes.NewReader(b.Bytes())); !fault.Is(err, fault.Conflict) {
+	if _, err := app.Restore(t.Context(), to, "", bytes.NewReader(b.Bytes())); !fault.Is(err, fault.Conflict) {
 		t.Errorf("restored over what is there: %v", err)
 	}
 	if st, err := os.Stat(filepath.Join(to, "keys", "signer.pem")); err != nil || st.Mode().Perm() != 0o600 {
@@ -93,7 +93,7 @@ func TestHostileBackups(t *testing.T) {
 			t.Fatal(err)
 		}
 		to := filepath.Join(t.TempDir(), "data")
-		_, err := app.Restore(t.Context(), to, &b)
+		_, err := app.Restore(t.Context(), to, "", &b)
 		if !fault.Is(err, fault.Hostile) && !fault.Is(err, fault.Unverified) {
 			t.Errorf("%s: %v", name, err)
 		}
