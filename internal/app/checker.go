@@ -144,7 +144,7 @@ func (o *outcome) decide(v *evidence.Verifier, bundle []byte, subject digest.Dig
 		o.head = p.Head
 	}
 	o.verified = *vf
-	o.verified.Payload, o.verified.Predicate = nil, nil
+	o.verified.Payload, o.verified.Predicate, o.verified.DSSE, o.verified.Entry = nil, nil, nil, nil
 	return nil
 }
 

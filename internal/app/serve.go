@@ -62,6 +62,12 @@ func (b Backend) Project(ctx context.Context, org, name string) (*server.Project
 	})
 }
 
+// NewestCommit is server.Heads's.
+func (b Backend) NewestCommit(ctx context.Context, org, name string) (digest.Digest, error) {
+	row, err := b.a.Store.Head(ctx, org, name)
+	return row.ID, err
+}
+
 // files are the digests of the files of a status, sorted.
 func (r *Report) files() []digest.Digest {
 	var files []digest.Digest

@@ -280,6 +280,7 @@ func (s *shelf) compute(ctx context.Context, e *slot, deep bool) (*shelved, erro
 			return nil, err
 		}
 	}
+	v.report.check = nil // what it verified is long, and nobody asks it again
 	for _, d := range steps {
 		v.steps[d] = true
 	}

@@ -189,8 +189,11 @@ func (s *Server) builderPath(ctx context.Context, id string) string {
 	if m == nil {
 		return ""
 	}
-	if _, err := s.backend.Builder(ctx, m[1], m[2]); err != nil {
-		return ""
+	if _, ok := s.builders.Load(u.Path); !ok {
+		if _, err := s.backend.Builder(ctx, m[1], m[2]); err != nil {
+			return ""
+		}
+		s.builders.Store(u.Path, true) // there are few, and a server's keys stay as they are
 	}
 	return u.Path
 }

@@ -504,7 +504,24 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Accel-Buffering", "no")
 	beat := time.NewTicker(20 * time.Second)
 	defer beat.Stop()
+	defer s.heads.watch(org + "/" + name)()
+	commit, moved := s.heads.now(org + "/" + name)
+	sure := time.Now()
 	for {
+		// Who was signed out, or is no member any more, is told no more.
+		if time.Since(sure) > sureFor {
+			a, err := s.identify(r)
+			if err != nil || s.read(context.WithValue(r.Context(), askerKey{}, a), org, name) != nil {
+				return
+			}
+			sure = time.Now()
+		}
+		if now, next := s.heads.now(org + "/" + name); now != commit {
+			if commit != "" {
+				fmt.Fprint(w, headEvent(now))
+			}
+			commit, moved = now, next
+		}
 		st, ok, changed := s.opts.Watch(org + "/" + name)
 		if ok {
 			if err := writeEvent(w, st); err != nil {
@@ -528,6 +545,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 					return
 				}
 			case <-changed:
+				waiting = false
+			case <-moved:
 				waiting = false
 			}
 		}

@@ -139,7 +139,7 @@ func (s *Server) simpleIndex(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	names := []string{}
-	for _, v := range packages(p) {
+	for _, v := range s.cache.tables(p).packages() {
 		names = append(names, v.name)
 	}
 	if format == simpleJSON {
@@ -259,7 +259,7 @@ func (s *Server) simpleProject(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var found *simplePackage
-	for _, v := range packages(p) {
+	for _, v := range s.cache.tables(p).packages() {
 		if v.name == name {
 			found = &v
 		}
@@ -335,7 +335,7 @@ func (s *Server) simpleFile(w http.ResponseWriter, r *http.Request) {
 	}
 	file, wantMeta := strings.CutSuffix(r.PathValue("file"), ".metadata")
 	var row *status.Row
-	for _, v := range packages(p) {
+	for _, v := range s.cache.tables(p).packages() {
 		for i := range v.rows {
 			if *v.rows[i].Digest == d && *v.rows[i].File == file {
 				row = &v.rows[i]

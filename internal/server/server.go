@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"hallmark/internal/account"
@@ -184,16 +185,18 @@ type Options struct {
 
 // Server answers requests.
 type Server struct {
-	backend Backend
-	opts    Options
-	hosts   map[string]bool // names that a request may use for us, without port
-	origin  string          // scheme and host of ExternalURL
-	secure  bool            // clients reach us over TLS
-	own     string          // what a single user's forms are bound to
-	cache   *cache
-	meta    *metadataCache
-	metrics metrics
-	handler http.Handler
+	backend  Backend
+	opts     Options
+	hosts    map[string]bool // names that a request may use for us, without port
+	origin   string          // scheme and host of ExternalURL
+	secure   bool            // clients reach us over TLS
+	own      string          // what a single user's forms are bound to
+	cache    *cache
+	heads    *heads   // nil: nobody is told of commits
+	builders sync.Map // pages of builders that are ours, as found
+	meta     *metadataCache
+	metrics  metrics
+	handler  http.Handler
 
 	stopping chan struct{} // closed when Serve is asked to end
 }
@@ -216,7 +219,7 @@ func New(b Backend, o Options) (*Server, error) {
 	}
 	s := &Server{backend: b, opts: o, origin: u.Scheme + "://" + u.Host, secure: u.Scheme == "https", own: processSecret(),
 		hosts: map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true, strings.ToLower(u.Hostname()): true},
-		cache: newCache(), meta: newMetadataCache(), stopping: make(chan struct{})}
+		cache: newCache(), heads: newHeads(b), meta: newMetadataCache(), stopping: make(chan struct{})}
 	s.handler = s.guard(s.routes())
 	return s, nil
 }

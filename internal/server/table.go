@@ -56,10 +56,19 @@ type tables struct {
 	once sync.Once
 	of   outline
 
+	simpleOnce sync.Once
+	simple     []simplePackage
+
 	mu    sync.Mutex // guards all below
 	all   map[tableKey]*table
 	order []tableKey // the oldest first
 	bytes int
+}
+
+// packages are what a registry offers of the status; they are read alone.
+func (t *tables) packages() []simplePackage {
+	t.simpleOnce.Do(func() { t.simple = packages(t.p) })
+	return t.simple
 }
 
 func newTables(p *Project) *tables { return &tables{p: p, all: map[tableKey]*table{}} }

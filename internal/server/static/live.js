@@ -49,6 +49,11 @@
     part("said").hidden = !run.notes.length;
     part("notes").replaceChildren(...run.notes.map((n) => item(n)));
   });
+  // Another commit than the one that is shown: everything on the page is another.
+  events.addEventListener("head", () => {
+    events.close();
+    window.location.reload();
+  });
   const clock = setInterval(show, 1000);
   window.addEventListener("pagehide", () => {
     clearInterval(clock);

@@ -1,0 +1,81 @@
+package server
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"hallmark/internal/digest"
+	"hallmark/internal/fault"
+)
+
+// line is a backend whose heads move.
+type line struct {
+	mu    sync.Mutex
+	at    map[string]digest.Digest
+	asked int
+}
+
+func (l *line) NewestCommit(_ context.Context, org, name string) (digest.Digest, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked++
+	if d, ok := l.at[org+"/"+name]; ok {
+		return d, nil
+	}
+	return "", fault.New(fault.NotFound, "there is none")
+}
+
+// Everybody who watches is told of another commit, a head is looked at once however
+// many watch, and nobody looks when nobody watches.
+func TestHeads(t *testing.T) {
+	one, two := digest.FromBytes([]byte("one")), digest.FromBytes([]byte("two"))
+	l := &line{at: map[string]digest.Digest{"acme/web": one}}
+	h := &heads{of: l, all: map[string]*head{}}
+	const watchers = 200
+	var ready, told sync.WaitGroup
+	ready.Add(watchers)
+	for range watchers {
+		told.Go(func() {
+			defer h.watch("acme/web")()
+			known, woken := h.now("acme/web")
+			for known == "" {
+				<-woken
+				known, woken = h.now("acme/web")
+			}
+			ready.Done()
+			for known != two {
+				<-woken
+				known, woken = h.now("acme/web")
+			}
+		})
+	}
+	ready.Wait()
+	began := time.Now()
+	l.mu.Lock()
+	l.at["acme/web"] = two
+	before := l.asked
+	l.mu.Unlock()
+	told.Wait()
+	l.mu.Lock()
+	asked := l.asked - before
+	l.mu.Unlock()
+	if took := time.Since(began); asked > 2+int(took/headsEvery)*2 {
+		t.Errorf("%d watchers asked %d times in %s", watchers, asked, took)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.all) != 0 || h.stop != nil {
+		t.Error("nobody watches, and it goes on")
+	}
+	if e := headEvent(two); !strings.HasPrefix(e, "event: head\ndata: {") || !strings.HasSuffix(e, "}\n\n") {
+		t.Errorf("%q", e)
+	}
+	var none *heads
+	none.watch("acme/web")()
+	if d, c := none.now("acme/web"); d != "" || c != nil {
+		t.Error("a backend without heads has some")
+	}
+}
