@@ -181,3 +181,13 @@ func mustIdentity(t *testing.T, w *town, user string) store.Identity {
 	}
 	return is[0]
 }
+
+// mustUser is the id of a user.
+func mustUser(t *testing.T, w *town, name string) string {
+	t.Helper()
+	u, err := w.rows.UserByName(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.ID
+}
