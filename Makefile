@@ -7,7 +7,7 @@ FUZZTIME ?= 60s
 export PORT FUZZTIME
 
 .DEFAULT_GOAL := help
-.PHONY: coverage-report help run stop build test test-short fmt lint fuzz bench bench-closure faults clean
+.PHONY: coverage-report help run stop build test test-short fmt lint fuzz bench bench-closure bench-load faults clean
 
 help: ## Say what there is
 	@echo 'make TARGET, with one of these targets:'
@@ -47,6 +47,9 @@ faults: ## 200 kills of a command and 50 of a server at random moments, every by
 
 bench: ## Measure against runc, Nix, a plain shell, Fromager and cosign; writes docs/performance.md
 	@scripts/bench
+
+bench-load: ## What a team's pages cost while 200 people look at them, about 4 minutes; part of bench
+	@scripts/bench load
 
 bench-closure: ## The same for the closure of 17 packages against Fromager, 10 to 30 minutes
 	@scripts/bench closure

@@ -24,7 +24,7 @@ type cache struct {
 	bytes int
 }
 
-// made is what was made of one project.
+// made is what was made of one commit of a project.
 type made struct {
 	name   string
 	of     *Project // that it was made of
@@ -40,10 +40,11 @@ func newCache() *cache {
 func (c *cache) tables(p *Project) *tables {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	at, ok := c.all[p.Document.Project]
+	name := p.Document.Project + " " + p.Document.Commit // a project may have several branches
+	at, ok := c.all[name]
 	if !ok {
-		at = c.order.PushFront(&made{name: p.Document.Project})
-		c.all[p.Document.Project] = at
+		at = c.order.PushFront(&made{name: name})
+		c.all[name] = at
 	}
 	c.order.MoveToFront(at)
 	m := at.Value.(*made)
@@ -60,7 +61,7 @@ func (c *cache) weigh(p *Project, t *tables) {
 	n := t.size()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	at, ok := c.all[p.Document.Project]
+	at, ok := c.all[p.Document.Project+" "+p.Document.Commit]
 	if !ok || at.Value.(*made).tables != t {
 		return
 	}
