@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -132,7 +133,12 @@ func (f *following) Close() error {
 
 // finish keeps how the builds stand, and lets go of where that came from.
 func (l *Live) finish() {
-	steps := l.Steps()
+	steps := slices.Clone(l.Steps())
+	for i, x := range steps {
+		if x.State == "running" || x.State == "waiting" {
+			steps[i].State, steps[i].Phase = "skipped", "" // the run ended without it
+		}
+	}
 	l.mu.Lock()
 	l.final, l.list = steps, nil
 	l.mu.Unlock()
