@@ -24,19 +24,35 @@ const maxClosure = 5000
 
 // Artifact is server.Artifacts's.
 func (b Backend) Artifact(ctx context.Context, org, name string, d digest.Digest) (*server.Artifact, error) {
-	head, err := b.a.Store.Head(ctx, org, name)
+	head, err := b.a.Store.BranchHead(ctx, org, name, server.BranchOf(ctx))
 	if err != nil {
 		return nil, err
 	}
-	r, err := b.a.kept().deep(ctx, head.ID)
+	heads := []digest.Digest{head.ID}
+	// Of another branch, if it is none of this one's.
+	others, err := b.a.Store.Branches(ctx, org, name)
 	if err != nil {
 		return nil, err
 	}
-	f, served, err := r.byDigest(d)
-	if err != nil {
-		return nil, fault.New(fault.NotFound, "%s/%s has no artifact %s", org, name, d.Short())
+	for _, o := range others {
+		heads = append(heads, o.Head)
 	}
-	return b.a.describe(ctx, r, f, served)
+	for i, id := range heads {
+		if slices.Contains(heads[:i], id) {
+			continue
+		}
+		r, err := b.a.kept().deep(ctx, id)
+		if err != nil {
+			if i > 0 && fault.Is(err, fault.Conflict) {
+				continue // not solved yet
+			}
+			return nil, err
+		}
+		if f, served, err := r.byDigest(d); err == nil {
+			return b.a.describe(ctx, r, f, served)
+		}
+	}
+	return nil, fault.New(fault.NotFound, "%s/%s has no artifact %s", org, name, d.Short())
 }
 
 // byDigest finds a file by its whole digest: one that is served or built with, or

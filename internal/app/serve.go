@@ -41,7 +41,7 @@ func (b Backend) Projects(ctx context.Context) ([]string, error) {
 
 // Project is server.Projects's.
 func (b Backend) Project(ctx context.Context, org, name string) (*server.Project, error) {
-	row, err := b.a.Store.Head(ctx, org, name)
+	row, err := b.a.Store.BranchHead(ctx, org, name, server.BranchOf(ctx))
 	if err != nil {
 		return nil, err
 	}

@@ -72,7 +72,8 @@ func (s *Service) importOf(ctx context.Context, w Who, org, name, branch string,
 	}
 	i.Change.Add, i.Change.Remove = lockfile.Change(head.Requirements, i.Taken, c.Replace)
 	i.Stands = len(i.Taken) - len(i.Change.Add)
-	if c.AtTime != nil && c.AtTime.UTC().Format(time.RFC3339) != head.AtTime {
+	// RFC 3339 in UTC sorts by time. Importing does not go back in time.
+	if c.AtTime != nil && c.AtTime.UTC().Format(time.RFC3339) > head.AtTime {
 		at := c.AtTime.UTC().Truncate(time.Second)
 		i.Change.AtTime = &at
 	}

@@ -195,10 +195,15 @@ func (s *Service) Read(ctx context.Context, w Who, org, name string) error {
 // may download; of none while the project requires 100 % secure and is not. purl
 // names it in the refusal.
 func (s *Service) Take(ctx context.Context, w Who, org, name, purl string, secure bool) error {
+	return s.TakeOf(ctx, w, org, name, "", purl, secure)
+}
+
+// TakeOf is Take for an artifact of a branch.
+func (s *Service) TakeOf(ctx context.Context, w Who, org, name, branch, purl string, secure bool) error {
 	if err := s.mayTake(ctx, w, org, name, purl, secure); err != nil {
 		return err
 	}
-	return s.required(ctx, org, name, "", "the download of "+purl, false, false)
+	return s.required(ctx, org, name, branch, "the download of "+purl, false, false)
 }
 
 func (s *Service) mayTake(ctx context.Context, w Who, org, name, purl string, secure bool) error {

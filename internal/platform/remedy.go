@@ -221,7 +221,7 @@ func (s *Service) required(ctx context.Context, org, name, branch, doing string,
 	if open := remedy.Refused(st, ws, waiting); len(open) > 0 {
 		return refusal(org, name, doing, open)
 	}
-	if !waiting {
+	if !waiting && branch == "" {
 		s.good.Store(org+"/"+name, s.now().Add(goodFor))
 	}
 	return nil

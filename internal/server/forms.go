@@ -36,6 +36,7 @@ func (s *Server) projectRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /{org}/{project}/-/waive", s.post(s.postWaive))
 	mux.HandleFunc("POST /{org}/{project}/-/unwaive", s.post(s.postUnwaive))
 	s.remedyRoutes(mux)
+	s.branchRoutes(mux)
 }
 
 // memberRoutes are for organizations with members.
@@ -71,7 +72,7 @@ func (s *Server) post(do func(ctx context.Context, r *http.Request, f url.Values
 		if err == nil {
 			var next string
 			if next, err = do(r.Context(), r, f); err == nil {
-				http.Redirect(w, r, next, http.StatusSeeOther)
+				http.Redirect(w, r, onBranch(r, next), http.StatusSeeOther)
 				return
 			}
 		}
@@ -86,7 +87,7 @@ func (s *Server) postCommit(ctx context.Context, r *http.Request, f url.Values) 
 		return "", err
 	}
 	build := f.Has("build")
-	if _, err := s.opts.Platform.Commit(ctx, asks(ctx).Who, org, name, f.Get("branch"), ch, old, build); err != nil {
+	if _, err := s.opts.Platform.Commit(ctx, asks(ctx).Who, org, name, BranchOf(ctx), ch, old, build); err != nil {
 		return "", err
 	}
 	if build {
@@ -107,7 +108,7 @@ func parseTime(t string) (time.Time, error) {
 
 func (s *Server) postBuild(ctx context.Context, r *http.Request, f url.Values) (string, error) {
 	org, name := r.PathValue("org"), r.PathValue("project")
-	_, err := s.opts.Platform.Build(ctx, asks(ctx).Who, org, name, f.Get("branch"), f.Has("retry"))
+	_, err := s.opts.Platform.Build(ctx, asks(ctx).Who, org, name, BranchOf(ctx), f.Has("retry"))
 	return "/" + org + "/" + name, err
 }
 
@@ -122,7 +123,7 @@ func (s *Server) postRevert(ctx context.Context, r *http.Request, f url.Values) 
 	if err != nil {
 		return "", err
 	}
-	_, err = s.opts.Platform.Revert(ctx, asks(ctx).Who, org, name, f.Get("branch"), to, false)
+	_, err = s.opts.Platform.Revert(ctx, asks(ctx).Who, org, name, BranchOf(ctx), to, false)
 	return "/" + org + "/" + name + "/history", err
 }
 
@@ -271,12 +272,14 @@ type projectHead struct {
 	Hosted, CanChange, CanBuild, CanManage bool
 	Run                                    *jobs.State // the newest build here; nil: none
 	Place                                  int         // of that build in the queue; 0: it does not wait
+	branchHead
 }
 
 func (s *Server) projectHead(ctx context.Context, org, name, tab string) projectHead {
 	h := projectHead{frame: framed(ctx), Org: org, Project: name, Tab: tab, Hosted: s.opts.Platform != nil}
 	w := asks(ctx).Who
 	if h.Hosted {
+		h.branchHead = s.branchHead(ctx, org, name)
 		h.CanChange, h.CanBuild, h.CanManage = w.Can(access.ChangeProject, org), w.Can(access.BuildProject, org), w.Can(access.SetProject, org)
 	}
 	if s.opts.Watch != nil {
@@ -314,7 +317,7 @@ type configurationView struct {
 
 func (s *Server) configurationPage(w http.ResponseWriter, r *http.Request) {
 	ctx, org, name := r.Context(), r.PathValue("org"), r.PathValue("project")
-	h, err := s.opts.Platform.History(ctx, asks(ctx).Who, org, name, "", 1)
+	h, err := s.opts.Platform.History(ctx, asks(ctx).Who, org, name, BranchOf(ctx), 1)
 	if err != nil {
 		s.failPage(w, r, err)
 		return
@@ -339,6 +342,7 @@ type historyEntry struct {
 
 type historyView struct {
 	projectHead
+	Lines   []platform.Branch // the project's branches
 	Entries []historyEntry
 	Runs    []store.Run
 }
@@ -346,7 +350,7 @@ type historyView struct {
 func (s *Server) historyPage(w http.ResponseWriter, r *http.Request) {
 	ctx, org, name := r.Context(), r.PathValue("org"), r.PathValue("project")
 	who := asks(ctx).Who
-	commits, err := s.opts.Platform.History(ctx, who, org, name, "", maxListed+1)
+	commits, err := s.opts.Platform.History(ctx, who, org, name, BranchOf(ctx), maxListed+1)
 	var runs []store.Run
 	if err == nil {
 		runs, err = s.opts.Platform.Runs(ctx, who, org, name, maxListed)
@@ -355,7 +359,12 @@ func (s *Server) historyPage(w http.ResponseWriter, r *http.Request) {
 		s.failPage(w, r, err)
 		return
 	}
-	v := historyView{projectHead: s.projectHead(ctx, org, name, "history"), Runs: runs}
+	lines, err := s.opts.Platform.Branches(ctx, who, org, name)
+	if err != nil {
+		s.failPage(w, r, err)
+		return
+	}
+	v := historyView{projectHead: s.projectHead(ctx, org, name, "history"), Lines: lines, Runs: runs}
 	for i, c := range commits {
 		if i == maxListed {
 			break

@@ -50,9 +50,9 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 	}
 	out := map[string]*template.Template{}
 	for _, name := range []string{"home", "project", "empty", "builder", "verifier", "error",
-		"signin", "depart", "link", "secret", "configuration", "history", "settings", "org", "account", "admin", "artifact", "effect", "remedies", "report", "run", "queue"} {
+		"signin", "depart", "link", "secret", "configuration", "history", "settings", "org", "account", "admin", "artifact", "effect", "import", "compare", "remedies", "report", "run", "queue"} {
 		t := template.New("layout.html").Funcs(funcs)
-		out[name] = template.Must(t.ParseFS(templateFiles, "templates/layout.html", "templates/icons.html", "templates/tabs.html", "templates/search.html", "templates/table.html", "templates/ways.html", "templates/"+name+".html"))
+		out[name] = template.Must(t.ParseFS(templateFiles, "templates/layout.html", "templates/icons.html", "templates/tabs.html", "templates/search.html", "templates/parts.html", "templates/table.html", "templates/ways.html", "templates/"+name+".html"))
 	}
 	return out
 })
@@ -223,6 +223,8 @@ func newPie(sum status.Summary) pie {
 // filter is what the address asks for; empty fields let everything through.
 type filter struct {
 	Class, Grade, Reason, Language, Text string
+
+	branch string // that the page is about; it leaves nothing out
 }
 
 func readFilter(q url.Values) filter {
@@ -233,11 +235,11 @@ func readFilter(q url.Values) filter {
 		}
 		return strings.ToValidUTF8(v, "")
 	}
-	return filter{get("class"), get("grade"), get("reason"), get("language"), get("q")}
+	return filter{get("class"), get("grade"), get("reason"), get("language"), get("q"), get("branch")}
 }
 
 // Active tells whether anything is left out.
-func (f filter) Active() bool { return f != filter{} }
+func (f filter) Active() bool { return f != filter{branch: f.branch} }
 
 func (f filter) match(r status.Row) bool {
 	if f.Class != "" && string(r.Class) != f.Class {
@@ -383,6 +385,7 @@ func (s *Server) projectView(ctx context.Context, p *Project, f filter, page int
 		Reasons: selected(o.reasons, f.Reason), Languages: selected(o.languages, f.Language)}
 	t := s.takesOf(ctx, doc)
 	v.Bundle = s.bundle(doc, t)
+	v.Bundle.URL += v.Top.At()
 	if o.example >= 0 {
 		row := o.rows[o.example]
 		v.Example = &rowView{Row: row, Name: row.PURL.Name(), Version: row.PURL.Version()}

@@ -177,7 +177,7 @@ func (s *Server) take(ctx context.Context, org, name string, row status.Row) err
 	if s.opts.Platform == nil {
 		return nil // a single user's
 	}
-	return s.opts.Platform.Take(ctx, asks(ctx).Who, org, name, string(row.PURL), secure(row))
+	return s.opts.Platform.TakeOf(ctx, asks(ctx).Who, org, name, BranchOf(ctx), string(row.PURL), secure(row))
 }
 
 // simple answers what is common to both pages: the format, and the project.
@@ -325,22 +325,25 @@ func (s *Server) simpleFile(w http.ResponseWriter, r *http.Request) {
 	if s.unknown(w, r) {
 		return
 	}
-	p, err := s.open(r.Context(), r.PathValue("org"), r.PathValue("project"))
+	file, wantMeta := strings.CutSuffix(r.PathValue("file"), ".metadata")
+	var row *status.Row
+	// A file that only another branch runs with is linked to by that branch's pages.
+	p, r, err := s.openWith(r, func(p *Project) bool {
+		for _, v := range s.cache.tables(p).packages() {
+			for i := range v.rows {
+				if *v.rows[i].Digest == d && *v.rows[i].File == file {
+					row = &v.rows[i]
+				}
+			}
+		}
+		return row != nil
+	})
 	if err != nil {
 		if fault.Is(err, fault.Conflict) {
 			err = fault.New(fault.NotFound, "%w", err)
 		}
 		s.fail(w, r, err)
 		return
-	}
-	file, wantMeta := strings.CutSuffix(r.PathValue("file"), ".metadata")
-	var row *status.Row
-	for _, v := range s.cache.tables(p).packages() {
-		for i := range v.rows {
-			if *v.rows[i].Digest == d && *v.rows[i].File == file {
-				row = &v.rows[i]
-			}
-		}
 	}
 	if row == nil {
 		s.fail(w, r, fault.New(fault.NotFound, "The plan of %s has no such file.", p.Document.Project))

@@ -96,7 +96,7 @@ func (s *Server) readChange(ctx context.Context, r *http.Request, f url.Values) 
 			return ch, "", err
 		}
 	}
-	if c, err := s.opts.Platform.History(ctx, asks(ctx).Who, org, name, f.Get("branch"), 1); err == nil && len(c) == 1 {
+	if c, err := s.opts.Platform.History(ctx, asks(ctx).Who, org, name, BranchOf(ctx), 1); err == nil && len(c) == 1 {
 		if c[0].OnUnproven == ch.OnUnproven {
 			ch.OnUnproven = ""
 		}
@@ -226,11 +226,11 @@ func (s *Server) remediesPage(w http.ResponseWriter, r *http.Request) {
 	who := asks(ctx).Who
 	v := remediesView{projectHead: s.projectHead(ctx, org, name, "builds"), CanWaive: who.Can(access.WaiveProject, org), Today: time.Now().UTC().Format(time.DateOnly)}
 	var err error
-	if v.Faults, v.Standing, err = s.opts.Platform.Faults(ctx, who, org, name, ""); err == nil {
+	if v.Faults, v.Standing, err = s.opts.Platform.Faults(ctx, who, org, name, BranchOf(ctx)); err == nil {
 		v.Settings, err = s.opts.Platform.Settings(ctx, who, org, name)
 	}
 	if err == nil {
-		v.Gate, err = s.opts.Platform.Gate(ctx, who, org, name, "", platform.GateDemand{})
+		v.Gate, err = s.opts.Platform.Gate(ctx, who, org, name, BranchOf(ctx), platform.GateDemand{})
 	}
 	if fault.Is(err, fault.Conflict) {
 		_, text := s.say(r, err)
@@ -306,7 +306,7 @@ func (s *Server) reportPage(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) reportJSON(w http.ResponseWriter, r *http.Request) {
-	rep, err := s.opts.Platform.Report(r.Context(), asks(r.Context()).Who, r.PathValue("org"), r.PathValue("project"), "")
+	rep, err := s.opts.Platform.Report(r.Context(), asks(r.Context()).Who, r.PathValue("org"), r.PathValue("project"), BranchOf(r.Context()))
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -331,7 +331,7 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request, name, contentTyp
 }
 
 func (s *Server) statusCSV(w http.ResponseWriter, r *http.Request) {
-	st, _, err := s.opts.Platform.Exported(r.Context(), asks(r.Context()).Who, r.PathValue("org"), r.PathValue("project"), "")
+	st, _, err := s.opts.Platform.Exported(r.Context(), asks(r.Context()).Who, r.PathValue("org"), r.PathValue("project"), BranchOf(r.Context()))
 	var b []byte
 	if err == nil {
 		b, err = remedy.CSV(st.Document)
@@ -344,7 +344,7 @@ func (s *Server) statusCSV(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) statusSARIF(w http.ResponseWriter, r *http.Request) {
-	st, ws, err := s.opts.Platform.Exported(r.Context(), asks(r.Context()).Who, r.PathValue("org"), r.PathValue("project"), "")
+	st, ws, err := s.opts.Platform.Exported(r.Context(), asks(r.Context()).Who, r.PathValue("org"), r.PathValue("project"), BranchOf(r.Context()))
 	var b []byte
 	if err == nil {
 		b, err = remedy.SARIF(st.Document, ws, s.opts.Version)
@@ -358,7 +358,7 @@ func (s *Server) statusSARIF(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) sbomFile(f sbom.Format) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		b, err := s.opts.Platform.SBOM(r.Context(), asks(r.Context()).Who, r.PathValue("org"), r.PathValue("project"), "", f)
+		b, err := s.opts.Platform.SBOM(r.Context(), asks(r.Context()).Who, r.PathValue("org"), r.PathValue("project"), BranchOf(r.Context()), f)
 		if err != nil {
 			s.fail(w, r, err)
 			return

@@ -70,6 +70,9 @@ func (s *Server) routes() http.Handler {
 			own.ServeHTTP(w, r)
 			return
 		}
+		if b := r.URL.Query().Get("branch"); b != "" {
+			r = r.WithContext(context.WithValue(r.Context(), branchKey{}, b))
+		}
 		orgs.ServeHTTP(w, r)
 	})
 }

@@ -313,7 +313,7 @@ func (v *table) pageLinks(name string, f filter) []pageLink {
 		return nil
 	}
 	q := url.Values{}
-	for key, value := range map[string]string{"class": f.Class, "grade": f.Grade, "reason": f.Reason, "language": f.Language, "q": f.Text} {
+	for key, value := range map[string]string{"class": f.Class, "grade": f.Grade, "reason": f.Reason, "language": f.Language, "q": f.Text, "branch": f.branch} {
 		if value != "" {
 			q.Set(key, value)
 		}

@@ -29,7 +29,7 @@ const maxFaults = 8
 // fault.
 func (s *Server) waysOf(ctx context.Context, org, name string, u purl.PURL) (*waysOutView, error) {
 	who := asks(ctx).Who
-	all, _, err := s.opts.Platform.Faults(ctx, who, org, name, "")
+	all, _, err := s.opts.Platform.Faults(ctx, who, org, name, BranchOf(ctx))
 	switch {
 	case fault.Is(err, fault.Conflict), fault.Is(err, fault.Unsupported):
 		return nil, nil // not solved, or nothing is told here
