@@ -246,8 +246,16 @@ func (s *Server) signOut(w http.ResponseWriter, r *http.Request) {
 type linkView struct {
 	frame
 	Purpose, Org, Role, Name, Display string
-	Joins                             bool // whoever is signed in joins as that
+	Joins                             bool   // whoever is signed in joins as that
+	SignIn                            string // where somebody who has an account signs in first; empty: there is no need
 	Problem, Advice                   string
+}
+
+// signIn says where whoever has an account already signs in to join as that.
+func (v *linkView) signIn(r *http.Request) {
+	if v.Purpose == "invite" && !v.Joins {
+		v.SignIn = "/sign-in?next=" + url.QueryEscape(r.URL.Path)
+	}
 }
 
 // linkPage shows what a one-time link is for.
@@ -258,6 +266,7 @@ func (s *Server) linkPage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v := linkView{frame: framed(r.Context()), Purpose: string(l.Purpose), Org: l.Org, Role: l.Role, Joins: l.Purpose == "invite" && asks(r.Context()).SignedIn()}
+	v.signIn(r)
 	s.render(w, r, http.StatusOK, "link", "Welcome", v)
 }
 
@@ -288,6 +297,7 @@ func (s *Server) useLink(w http.ResponseWriter, r *http.Request) {
 		message, advice, _ := strings.Cut(text, "\n  ")
 		v := linkView{frame: framed(ctx), Purpose: string(l.Purpose), Org: l.Org, Role: l.Role, Name: f.Get("name"), Display: f.Get("display"), Problem: message, Advice: advice,
 			Joins: l.Purpose == "invite" && a.SignedIn()}
+		v.signIn(r)
 		s.render(w, r, code, "link", "Welcome", v)
 		return
 	}

@@ -14,8 +14,10 @@ import (
 
 	jose "github.com/go-jose/go-jose/v4"
 
+	"hallmark/internal/access"
 	"hallmark/internal/account"
 	"hallmark/internal/account/oidctest"
+	"hallmark/internal/store"
 )
 
 // union is a town with a provider.
@@ -382,6 +384,35 @@ func TestProviderRefused(t *testing.T) {
 	})
 	if strings.Contains(u.log.String(), oidctest.Secret) {
 		t.Error("the log has the client's secret")
+	}
+}
+
+// TestInvitationAndProvider: whoever is invited signs in with the provider, comes
+// back to the invitation, and joins.
+func TestInvitationAndProvider(t *testing.T) {
+	u, ctx := newUnion(t), t.Context()
+	by := u.accounts.By(access.Principal{Name: "ann", User: mustUser(t, u.town, "ann")}, "")
+	if err := u.rows.CreateOrg(ctx, store.Org{Name: "acme", Tier: "team", Created: time.Now()}, mustUser(t, u.town, "ann"), by); err != nil {
+		t.Fatal(err)
+	}
+	secret, err := u.accounts.NewLink(ctx, store.Link{Purpose: store.LinkInvite, Org: "acme", Role: "member"}, by)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.SignIn("bea@id.example")
+	bea, link := u.guest(), "/link/"+secret
+	if _, body := bea.get(link); !strings.Contains(body, `href="/sign-in?next=`+url.QueryEscape(link)+`"`) {
+		t.Errorf("the invitation does not say where to sign in: %s", body)
+	}
+	res, body := bea.get("/sign-in/oidc?next=" + url.QueryEscape(link))
+	if res.Request.URL.Path != link || strings.Contains(body, `name="password"`) {
+		t.Fatalf("at %s: %s", res.Request.URL, body)
+	}
+	if res, body := bea.send(link, "form", bea.formOf(link)); res.StatusCode != http.StatusOK || res.Request.URL.Path != "/acme" {
+		t.Errorf("%d at %s: %s", res.StatusCode, res.Request.URL, body)
+	}
+	if ms, err := u.rows.MembershipsOf(ctx, mustUser(t, u.town, "bea")); err != nil || len(ms) != 1 || ms[0].Role != "member" {
+		t.Errorf("memberships are %+v, %v", ms, err)
 	}
 }
 
