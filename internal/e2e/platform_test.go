@@ -234,10 +234,18 @@ func wayOfATeam(t *testing.T, holds func(data, secret string) bool, env ...strin
 	reader, downloader, stranger := token(ann, "acme", "read"), token(ann, "acme", "read", "download"), token(bob, "other", "read", "download")
 	elsewhere := token(ann, "other", "read", "download", "write", "admin")
 
+	run := regexp.MustCompile(`/acme/web/builds/(\w+)`).FindStringSubmatch(ann.must(ann.get("/acme/web/history")))
+	if run == nil {
+		t.Fatal("the history leads to no build")
+	}
+	if body := ann.must(ann.get(run[0])); !strings.Contains(body, "it does not build") {
+		t.Errorf("the build's page does not say what failed: %s", textOf(body))
+	}
+
 	// Nobody outside sees that the project is there: what he gets is what he gets for
 	// one that is not.
 	file := "/pypi/files/" + good.Digest.Hex() + "/" + *good.File
-	for _, path := range []string{"/acme/web", "/acme/web/configuration", "/acme/web/history", "/acme/web/settings", "/acme/web/events", "/acme/web/files.zip", "/acme/web/artifact/" + good.Digest.Hex(), "/api/v1/projects/acme/web/status",
+	for _, path := range []string{"/acme/web", "/acme/web/configuration", "/acme/web/history", "/acme/web/settings", "/acme/web/events", run[0], run[0] + "/log", run[0] + "/events", "/api/v1/projects/acme/web/runs/" + run[1] + "/log", "/api/v1/projects/acme/web/runs/" + run[1] + "/events", "/acme/web/files.zip", "/acme/web/artifact/" + good.Digest.Hex(), "/api/v1/projects/acme/web/status",
 		"/r/acme/web/pypi/simple/", "/r/acme/web/pypi/simple/e2e-good/", "/r/acme/web" + file, "/r/acme/web" + file + ".metadata", "/acme"} {
 		for who, v := range map[string]*visitor{"nobody": h.visitor(t), "bob": bob, "bob's token": stranger, "a token of another organization": elsewhere} {
 			code, body := v.get(path)

@@ -26,8 +26,8 @@ type Rank struct {
 // LevelNames are the priorities that a run can have, by what they are called.
 var LevelNames = map[string]int{"high": 1, "normal": 0, "low": -1}
 
-// ParseLevel reads a priority; fault.Usage if it is none.
-func ParseLevel(s string) (int, error) {
+// LevelOf gives the level of a priority; fault.Usage if it is none.
+func LevelOf(s string) (int, error) {
 	if n, ok := LevelNames[strings.TrimSpace(s)]; ok {
 		return n, nil
 	}

@@ -58,11 +58,11 @@ func TestRanks(t *testing.T) {
 	if err != nil || len(line) != 1 || line[0].Org != "team" || line[0].Over != -1 {
 		t.Errorf("line: %+v, %v", line, err)
 	}
-	if _, err := platform.ParseLevel("urgent"); !fault.Is(err, fault.Usage) {
+	if _, err := platform.LevelOf("urgent"); !fault.Is(err, fault.Usage) {
 		t.Errorf("urgent: %v", err)
 	}
 	for name, n := range platform.LevelNames {
-		if got, err := platform.ParseLevel(name); err != nil || got != n || platform.LevelName(n) != name {
+		if got, err := platform.LevelOf(name); err != nil || got != n || platform.LevelName(n) != name {
 			t.Errorf("%s: %d, %v, %s", name, got, err, platform.LevelName(n))
 		}
 	}

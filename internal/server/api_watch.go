@@ -58,7 +58,7 @@ func (a surface) watchAPI(mux *http.ServeMux) {
 		if err != nil {
 			return nil, err
 		}
-		level, err := platform.ParseLevel(in.Body.Priority)
+		level, err := platform.LevelOf(in.Body.Priority)
 		if err != nil {
 			return nil, err
 		}
@@ -88,7 +88,7 @@ func (a surface) watchAPI(mux *http.ServeMux) {
 		if err != nil {
 			return nil, err
 		}
-		level, err := platform.ParseLevel(in.Body.Priority)
+		level, err := platform.LevelOf(in.Body.Priority)
 		if err != nil {
 			return nil, err
 		}

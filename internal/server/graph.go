@@ -60,6 +60,7 @@ type graphNode struct {
 	Link    string // empty: there is nothing behind it
 	Name    string // as much of it as fits
 	Version string
+	Hint    string // what name and version do not say
 	Label   string // all that there is to say, for those who cannot see it
 	Root    bool
 	Icon    template.HTML // path in a square of 16
@@ -470,9 +471,13 @@ func (c Closure) node(i int, at [2]int, base string) graphNode {
 	case n.Secure():
 		v.Kind, v.Icon, word = "secure", secureIcon, "secure"
 	}
-	v.Label = strings.TrimSpace(n.PURL.Name()+" "+n.PURL.Version()) + ", " + word
+	v.Hint = word
 	if n.Own != "" {
-		v.Label += ": " + n.Own
+		v.Hint += ": " + n.Own
+	}
+	v.Label = strings.TrimSpace(n.PURL.Name()+" "+n.PURL.Version()) + ", " + v.Hint
+	if v.Name != n.PURL.Name() || v.Version != n.PURL.Version() {
+		v.Hint = v.Label
 	}
 	if n.Digest != "" && i != 0 {
 		v.Link = base + n.Digest.Hex()
@@ -492,6 +497,7 @@ func group(u purl.PURL, secure, other int, at [2]int, link string) graphNode {
 		v.Name, v.Version = fmt.Sprintf("%d more", secure+other), fmt.Sprintf("%d of them secure", secure)
 	}
 	v.Label = fmt.Sprintf("Open what is folded below %s: %d secure, %d community", u.Name(), secure, other)
+	v.Hint = v.Label
 	return v
 }
 

@@ -202,7 +202,7 @@ func levels(now int) []option {
 // postPriority raises or lowers a run among its organization's.
 func (s *Server) postPriority(ctx context.Context, r *http.Request, f url.Values) (string, error) {
 	org, name, run := r.PathValue("org"), r.PathValue("project"), f.Get("run")
-	level, err := platform.ParseLevel(f.Get("priority"))
+	level, err := platform.LevelOf(f.Get("priority"))
 	if err != nil {
 		return "", err
 	}
@@ -230,7 +230,7 @@ func (s *Server) queuePage(w http.ResponseWriter, r *http.Request) {
 
 // postQueue raises or lowers a run among all.
 func (s *Server) postQueue(ctx context.Context, _ *http.Request, f url.Values) (string, error) {
-	level, err := platform.ParseLevel(f.Get("priority"))
+	level, err := platform.LevelOf(f.Get("priority"))
 	if err != nil {
 		return "", err
 	}
