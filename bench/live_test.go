@@ -105,6 +105,9 @@ func (h *hosted) watched(ctx context.Context, owner *person, all []*person, path
 			Note: fmt.Sprintf("median %.0f ms", v[len(v)/2])})
 	}
 	// A build of a project that is built: it begins, finds nothing to do, and ends.
+	if _, _, _, err := owner.do(ctx, http.MethodGet, path, nil); err != nil { // so that its status is computed
+		return nil, err
+	}
 	since := time.Now()
 	if _, err := owner.send(ctx, path, path+"/-/build", url.Values{}); err != nil {
 		return nil, err
