@@ -2,6 +2,7 @@ package debian
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"fmt"
 	"io"
@@ -100,7 +101,7 @@ func CompareVersions(a, b string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("version %.80q: %w", b, err)
 	}
-	return va.Compare(vb), nil
+	return cmp.Compare(va.Compare(vb), 0), nil // it gives differences
 }
 
 func (a atom) allows(version string) bool {
