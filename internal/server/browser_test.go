@@ -199,6 +199,9 @@ func TestContrast(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
+					if err := os.MkdirAll(*shots, 0o755); err != nil {
+						t.Fatal(err)
+					}
 					if err := os.WriteFile(filepath.Join(*shots, name+"-"+scheme+"-"+strconv.FormatInt(width, 10)+".png"), png, 0o644); err != nil {
 						t.Fatal(err)
 					}

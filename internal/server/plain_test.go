@@ -142,6 +142,9 @@ func TestWithoutScripts(t *testing.T) {
 				if *shots != "" {
 					png, err := chromedp.Run(b.Context(), chromedp.FullScreenshot(100))
 					if err == nil {
+						err = os.MkdirAll(*shots, 0o755)
+					}
+					if err == nil {
 						err = os.WriteFile(filepath.Join(*shots, page.name+"-"+scheme+"-"+strconv.FormatInt(width, 10)+".png"), png, 0o644)
 					}
 					if err != nil {
