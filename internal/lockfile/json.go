@@ -18,25 +18,38 @@ import (
 	"hallmark/internal/fault"
 )
 
-// maxDepth bounds how deep objects and lists are nested in JSON.
-const maxDepth = 64
+// maxDepth bounds how deep objects and lists are nested in JSON, and maxParts how
+// many objects and members of lists there are: what two bytes of a file say can take
+// a thousand where a bill of materials is read.
+const (
+	maxDepth = 64
+	maxParts = 100_000
+)
 
 // detectJSON tells which of the JSON files it is.
 func detectJSON(b []byte) (Format, error) {
 	d := json.NewDecoder(bytes.NewReader(b))
-	depth := 0
+	var in []json.Delim // what is open
+	parts := 0
 	for {
 		t, err := d.Token()
 		if err != nil {
 			break // the reading below says what is wrong
 		}
-		switch t {
-		case json.Delim('{'), json.Delim('['):
-			if depth++; depth > maxDepth {
+		if t == json.Delim('}') || t == json.Delim(']') {
+			in = in[:len(in)-1]
+			continue
+		}
+		open, opens := t.(json.Delim)
+		if open == '{' || len(in) > 0 && in[len(in)-1] == '[' {
+			if parts++; parts > maxParts {
+				return "", fault.New(fault.Hostile, "it has more than %d parts", maxParts)
+			}
+		}
+		if opens {
+			if in = append(in, open); len(in) > maxDepth {
 				return "", fault.New(fault.Hostile, "it is nested deeper than %d", maxDepth)
 			}
-		case json.Delim('}'), json.Delim(']'):
-			depth--
 		}
 	}
 	var top map[string]json.RawMessage

@@ -43,6 +43,8 @@ const (
 	MaxBytes    = 4 << 20
 	maxPackages = 5000 // that are read, and as many that are left out
 	maxText     = 300  // bytes of foreign text in a sentence
+	maxGroups   = 20   // of a package that are told, each with at most
+	maxGroup    = 80   // bytes
 )
 
 // Found is a package that a file asks for or holds.
@@ -143,15 +145,21 @@ func detect(name string, b []byte) (Format, error) {
 }
 
 // show makes foreign text fit for a sentence.
-func show(s string) string {
+func show(s string) string { return short(s, maxText) }
+
+// short is show for at most n bytes.
+func short(s string, n int) string {
+	if len(s) > 2*n { // what is cut off anyway is not looked at
+		s = strings.ToValidUTF8(s[:2*n], "")
+	}
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r == utf8.RuneError {
 			return ' '
 		}
 		return r
 	}, s)
-	if len(s) > maxText {
-		cut := maxText
+	if len(s) > n {
+		cut := n
 		for !utf8.RuneStart(s[cut]) {
 			cut--
 		}
@@ -160,15 +168,22 @@ func show(s string) string {
 	return strings.TrimSpace(s)
 }
 
+// full tells whether there is more in the file than is read, so that conclude
+// refuses it and nothing more has to be kept.
+func (r *reader) full() bool { return len(r.rows)+len(r.Left) > 2*maxPackages }
+
 // leave notes that something is not taken over.
 func (r *reader) leave(what, from, format string, args ...any) {
+	if r.full() {
+		return
+	}
 	r.Left = append(r.Left, Left{show(hidden(what)), from, fmt.Sprintf(format, args...)})
 }
 
 // take adds a mention of a package. text is a requirement as PEP 508 has it.
 func (r *reader) take(text, from string, direct bool, groups []string) {
-	if len(r.rows)+len(r.Left) > 2*maxPackages {
-		return // conclude refuses the file
+	if r.full() {
+		return
 	}
 	req, err := pypi.ParseRequirement(text)
 	switch {
@@ -225,6 +240,9 @@ func (r *reader) add(x row) {
 		r.leave(x.req.String(), x.From, "It is for other environments than the project's: %s.", show(x.req.Marker.String()))
 		return
 	}
+	for i, g := range x.Groups {
+		x.Groups[i] = short(g, maxGroup)
+	}
 	r.rows = append(r.rows, x)
 }
 
@@ -245,12 +263,13 @@ func (r *reader) conclude() error {
 		have := &out[i]
 		if same(have.req, x.req) {
 			// The same package once more: for another group, or with other extras.
-			have.req.Extras = sorted(append(have.req.Extras, x.req.Extras...))
+			// They are sorted below, once however many there are.
+			have.req.Extras = append(have.req.Extras, x.req.Extras...)
 			have.Direct = have.Direct || x.Direct
 			if len(have.Groups) == 0 || len(x.Groups) == 0 {
 				have.Groups = nil
 			} else {
-				have.Groups = sorted(append(have.Groups, x.Groups...))
+				have.Groups = append(have.Groups, x.Groups...)
 			}
 			continue
 		}
@@ -261,10 +280,16 @@ func (r *reader) conclude() error {
 		r.leave(x.req.String(), x.From, "The file asks for the package more than once; %s is taken (%s).", show(have.req.String()), have.From)
 	}
 	for _, x := range out {
+		x.req.Extras = sorted(x.req.Extras)
 		x.Requirement = x.req.String()
+		if _, err := pypi.ParseRequirement(x.Requirement); err != nil {
+			r.leave(x.Requirement, x.From, "All that the file says of it together cannot be read as a requirement (PEP 508).")
+			continue
+		}
 		if x.Groups = sorted(x.Groups); x.Groups == nil {
 			x.Groups = []string{}
 		}
+		x.Groups = x.Groups[:min(len(x.Groups), maxGroups)]
 		r.Found = append(r.Found, x.Found)
 	}
 	slices.SortFunc(r.Found, func(a, b Found) int { return cmp.Compare(a.Package, b.Package) })

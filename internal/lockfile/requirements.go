@@ -41,15 +41,29 @@ func (r *reader) requirements(b []byte) error {
 	lines := strings.Split(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(b)), "\n")
 	v := &via{}
 	hashes := false
-	for i := 0; i < len(lines); i++ {
+	for i := 0; i < len(lines) && !r.full(); i++ {
 		from := fmt.Sprintf("line %d", i+1)
 		line := lines[i]
 		v.comment(line)
-		// A backslash at the end goes on with the next line; not in a comment.
-		for strings.HasSuffix(line, `\`) && !comment.MatchString(line) && i+1 < len(lines) {
-			i++
-			line = strings.TrimSuffix(line, `\`) + lines[i]
-			v.comment(lines[i])
+		if strings.HasSuffix(line, `\`) {
+			// A backslash at the end goes on with the next line; not in a comment. Each
+			// piece is looked at once, however many there are.
+			var whole strings.Builder
+			last := byte(' ')
+			for piece := line; ; piece = lines[i] {
+				commented := comments(last, piece)
+				if !strings.HasSuffix(piece, `\`) || commented || i+1 >= len(lines) {
+					whole.WriteString(piece)
+					break
+				}
+				if piece = strings.TrimSuffix(piece, `\`); piece != "" {
+					last = piece[len(piece)-1]
+				}
+				whole.WriteString(piece)
+				i++
+				v.comment(lines[i])
+			}
+			line = whole.String()
 		}
 		if line = strings.TrimSpace(comment.ReplaceAllString(line, "")); line == "" {
 			continue
@@ -85,6 +99,18 @@ func (r *reader) requirements(b []byte) error {
 		r.Notes = append(r.Notes, "The file's hashes are not taken over: a project's commit pins what the index says, with digests of its own.")
 	}
 	return nil
+}
+
+// comments tells whether a comment begins in a piece of a line; last is the byte
+// before it.
+func comments(last byte, piece string) bool {
+	for i := range len(piece) {
+		if piece[i] == '#' && strings.IndexByte(" \t\f\r\n", last) >= 0 {
+			return true
+		}
+		last = piece[i]
+	}
+	return false
 }
 
 // cutOptions takes the options behind a requirement off, such as --hash=….

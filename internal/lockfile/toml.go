@@ -129,14 +129,17 @@ func (r *reader) otherIndex(what, from string) {
 	r.leave(what, from, "It comes from an index that the file names by its address. Which indexes are asked is for whoever runs Hallmark; add it by hand if one of them has it.")
 }
 
-// maxSteps bounds how often dependencies of uv.lock are looked at.
-const maxSteps = 2_000_000
+// maxSteps bounds how often dependencies of uv.lock, what they may mean and their
+// extras are looked at.
+const maxSteps = 1_000_000
 
 // uvDependency is what a package of uv.lock asks for.
 type uvDependency struct {
 	Name, Version string
 	Extra         []string
 	Marker        string
+
+	away bool // it is for another environment than the project's
 }
 
 type uvPackage struct {
@@ -177,13 +180,41 @@ func (r *reader) uv(b []byte) error {
 		n := pypi.NormalizeName(p.Name)
 		byName[n] = append(byName[n], i)
 	}
-	direct, extras, groups := map[int]bool{}, map[int][]string{}, map[int]map[string]bool{}
+	direct, extras, groups := map[int]bool{}, map[int][]string{}, map[int]map[int]bool{}
 	// reach marks all that a list leads to as being for a group; empty: for the
 	// project itself. A package is visited once for each group and set of extras.
-	seen := map[string]bool{}
+	type visit struct {
+		group int
+		i     int
+		extra string
+	}
+	seen := map[visit]bool{}
 	steps := 0
-	var reach func(list []uvDependency, group string, first bool)
-	reach = func(list []uvDependency, group string, first bool) {
+	// Names and markers are read once, however often a list is come to.
+	prepare := func(list []uvDependency) {
+		for i := range list {
+			d := &list[i]
+			d.Name = pypi.NormalizeName(d.Name)
+			d.away = d.Marker != "" && r.env != nil && !r.here(d.Marker)
+		}
+	}
+	for _, p := range doc.Package {
+		prepare(p.Needs)
+		for _, list := range p.Optional {
+			prepare(list)
+		}
+		for _, list := range p.Dev {
+			prepare(list)
+		}
+	}
+	// Groups go by numbers, so that the length of their names costs nothing.
+	names, number := []string{""}, map[string]int{"": 0}
+	reach := func(list []uvDependency, name string, first bool) {
+		group, ok := number[name]
+		if !ok {
+			group = len(names)
+			number[name], names = group, append(names, name)
+		}
 		type todo struct {
 			list  []uvDependency
 			first bool
@@ -193,16 +224,19 @@ func (r *reader) uv(b []byte) error {
 				if steps++; steps > maxSteps {
 					return
 				}
-				if d.Marker != "" && r.env != nil && !r.here(d.Marker) {
-					continue // it is for another environment
+				if d.away {
+					continue
 				}
-				for _, i := range byName[pypi.NormalizeName(d.Name)] {
-					p := doc.Package[i]
+				for _, i := range byName[d.Name] {
+					p := &doc.Package[i]
+					if steps += 1 + len(d.Extra); steps > maxSteps {
+						return
+					}
 					if d.Version != "" && p.Version != d.Version || queue[0].first && p.project() {
 						continue
 					}
 					if groups[i] == nil {
-						groups[i] = map[string]bool{}
+						groups[i] = map[int]bool{}
 					}
 					groups[i][group] = true
 					if queue[0].first {
@@ -210,7 +244,7 @@ func (r *reader) uv(b []byte) error {
 						extras[i] = append(extras[i], d.Extra...)
 					}
 					for _, x := range append([]string{""}, d.Extra...) {
-						key := fmt.Sprintf("%s %d %s", group, i, x)
+						key := visit{group, i, x}
 						if seen[key] {
 							continue
 						}
@@ -256,8 +290,13 @@ func (r *reader) uv(b []byte) error {
 			continue
 		}
 		var of []string
-		if r.DirectKnown && !groups[i][""] {
-			if of = slices.Sorted(maps.Keys(groups[i])); len(of) == 0 {
+		if r.DirectKnown && !groups[i][0] {
+			for _, g := range slices.Sorted(maps.Keys(groups[i])) {
+				if of = append(of, names[g]); len(of) == maxGroups {
+					break
+				}
+			}
+			if len(of) == 0 {
 				r.leave(what, at(i), "Nothing that the project asks for leads to it in the project's environment.")
 				continue
 			}
@@ -319,6 +358,10 @@ func (r *reader) pylock(b []byte) error {
 		return fault.New(fault.Unsupported, "pylock.toml of version %.20q: 1 is read (PEP 751)", doc.Version)
 	}
 	at := places(b, "[[packages]]", len(doc.Packages))
+	byDefault := map[string]bool{}
+	for _, g := range doc.Default {
+		byDefault[g] = true
+	}
 	for i, p := range doc.Packages {
 		if p.VCS != nil || p.Directory != nil || p.Archive != nil {
 			if p.Directory["path"] != "." { // the project itself
@@ -332,7 +375,7 @@ func (r *reader) pylock(b []byte) error {
 			return among.ReplaceAllStringFunc(p.Marker, func(s string) string {
 				m := among.FindStringSubmatch(s)
 				name := m[1] + m[2]
-				in := all || m[4] == "dependency_groups" && slices.Contains(doc.Default, name)
+				in := all || m[4] == "dependency_groups" && byDefault[name]
 				if !all && !in {
 					if m[4] == "extras" {
 						name = "extra " + name
@@ -400,6 +443,10 @@ func (r *reader) pyproject(b []byte) error {
 			take(text, fmt.Sprintf("project.optional-dependencies.%s[%d]", show(x), i), []string{"extra " + x})
 		}
 	}
+	known := map[string]bool{} // groups, under one spelling
+	for g := range doc.Groups {
+		known[pypi.NormalizeName(g)] = true
+	}
 	for _, g := range slices.Sorted(maps.Keys(doc.Groups)) {
 		for i, v := range doc.Groups[g] {
 			from := fmt.Sprintf("dependency-groups.%s[%d]", show(g), i)
@@ -408,7 +455,7 @@ func (r *reader) pyproject(b []byte) error {
 				take(v, from, []string{g})
 			case map[string]any:
 				// A group that includes another: that stands in the file itself.
-				if other, ok := v["include-group"].(string); !ok || !hasGroup(doc.Groups, other) {
+				if other, ok := v["include-group"].(string); !ok || !known[pypi.NormalizeName(other)] {
 					r.leave(fmt.Sprint(v), from, "It includes a group that the file does not have.")
 				}
 			default:
@@ -441,14 +488,4 @@ func (r *reader) pyproject(b []byte) error {
 	}
 	r.Notes = append(r.Notes, "What it asks for is not pinned: versions are those that fit as of the catalog time.")
 	return nil
-}
-
-// hasGroup tells whether a group is there under any spelling of its name.
-func hasGroup(groups map[string][]any, name string) bool {
-	for g := range groups {
-		if pypi.NormalizeName(g) == pypi.NormalizeName(name) {
-			return true
-		}
-	}
-	return false
 }

@@ -8,10 +8,12 @@ import (
 )
 
 // Limits for TOML that comes from outside. The reader calls itself for what is
-// nested, until the process dies of it, and is quadratic in the parts of a key.
+// nested, until the process dies of it, and is quadratic in the parts of a key. It puts the whole
+// key together anew for all that stands under it.
 const (
 	maxTOMLDepth = 64
 	maxKeyParts  = 64
+	maxKeyWork   = 64 << 20 // bytes of keys that are put together, each as often as something stands under it
 )
 
 // parseTOML reads TOML 1.0 into v within limits.
@@ -28,6 +30,9 @@ func parseTOML(b []byte, v any) error {
 // there both see the same.
 func boundTOML(s string) error {
 	depth, parts := 0, 0
+	var under [maxTOMLDepth + 1]int // bytes of keys up to a depth; at 0: the table's header
+	from, key, work := 0, 0, 0      // where a key may begin; bytes of the newest
+	header := false
 	for i := 0; i < len(s); {
 		switch c := s[i]; c {
 		case '#':
@@ -41,17 +46,39 @@ func boundTOML(s string) error {
 			i = skipTOMLString(s, i)
 			continue
 		case '[', '{':
+			header = header || depth == 0 && c == '[' && strings.TrimLeft(s[from:i], " \t\r") == ""
 			if depth, parts = depth+1, 0; depth > maxTOMLDepth {
 				return fmt.Errorf("nested deeper than %d", maxTOMLDepth)
 			}
+			under[depth] = under[depth-1] + key
+			work += under[depth]
+			key = 0
+			if !header {
+				from = i + 1
+			}
 		case ']', '}':
-			depth, parts = max(depth-1, 0), 0
+			depth, parts, key = max(depth-1, 0), 0, 0
 		case '.':
 			if parts++; parts > maxKeyParts {
 				return fmt.Errorf("a key of more than %d parts", maxKeyParts)
 			}
 		case '\n', ',', '=':
 			parts = 0
+			switch {
+			case c == '=':
+				key = i - from
+				work += under[depth] + key
+			case c == '\n' && depth == 0:
+				if header {
+					under[0], header = i-from, false
+				}
+				from, key = i+1, 0
+			case !header:
+				from, key = i+1, 0
+			}
+		}
+		if work > maxKeyWork {
+			return fmt.Errorf("keys that are too long for all that stands under them")
 		}
 		i++
 	}
