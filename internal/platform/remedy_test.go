@@ -30,6 +30,7 @@ type outlook struct {
 	err      error
 	hang     bool
 	asked    int
+	hangs    chan struct{} // closed when a hanging one has begun
 	stopped  chan struct{} // closed when a hanging one was cancelled
 	refuse   string        // a requirement that goes with nothing
 }
@@ -49,6 +50,7 @@ func (o *outlook) Effect(ctx context.Context, _ digest.Digest, next project.Comm
 	o.mu.Unlock()
 	say("solve")
 	if hang {
+		close(o.hangs)
 		<-ctx.Done()
 		close(o.stopped)
 		return remedy.Effect{}, ctx.Err()
@@ -236,27 +238,27 @@ func TestPreview(t *testing.T) {
 // A preview ends with whoever asked for it, and one that failed is tried again.
 func TestPreviewCancelled(t *testing.T) {
 	w := newTown(t)
-	o := w.with(&outlook{standing: standing("secure " + six), hang: true, stopped: make(chan struct{})})
+	o := w.with(&outlook{standing: standing("secure " + six), hang: true, hangs: make(chan struct{}), stopped: make(chan struct{})})
 	ctx, cancel := context.WithCancel(t.Context())
 	failed := make(chan error)
 	go func() {
 		_, err := w.Preview(ctx, w.users["member"], "team", "web", "", platform.Change{Add: []string{"six"}})
 		failed <- err
 	}()
-	time.Sleep(20 * time.Millisecond)
+	<-o.hangs
 	cancel()
 	if err := <-failed; !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 	select {
 	case <-o.stopped:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it goes on for nobody")
 	}
 	o.mu.Lock()
 	o.hang, o.after = false, standing("secure "+six)
 	o.mu.Unlock()
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		_, err := w.Preview(t.Context(), w.users["member"], "team", "web", "", platform.Change{Add: []string{"six"}})
 		if err == nil {
 			break

@@ -89,6 +89,7 @@ var Titles = map[string]string{
 	policy.NotBuilt:            "It has not been built, or what is served is not our build.",
 	policy.PublishedServed:     "The published file is served in place of ours.",
 	policy.EvidenceMissing:     "The signed provenance of a build is missing or does not verify.",
+	policy.SignerRevoked:       "Its builds were signed by a key that is believed no more.",
 	policy.SourceUnverified:    "The evidence of its source's origin is invalid.",
 }
 
