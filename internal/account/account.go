@@ -149,8 +149,9 @@ func (s *Service) SignIn(ctx context.Context, name, password, address, agent str
 	// with a few wrong passwords. Of an address only what was wrong counts: a whole
 	// company may be behind it, and begins its day at the same minute.
 	tooMany := fault.Advise(fault.Unavailable, "Wait ten minutes.", "there were too many attempts to sign in")
-	from := "address " + address
-	if !s.slow.allow("both "+address+" "+name, 10) || !s.slow.under(from, maxWrong) || !s.slow.allow("name "+name, 200) {
+	from := "address " + place(address)
+	both := "both " + place(address) + " " + name
+	if !s.slow.allow(both, 10) || !s.slow.under(from, maxWrong) || !s.slow.allow("name "+name, 200) {
 		return "", tooMany
 	}
 	u, err := s.rows.UserByName(ctx, name)
@@ -169,14 +170,14 @@ func (s *Service) SignIn(ctx context.Context, name, password, address, agent str
 		return "", tooMany
 	}
 	if err != nil || !ok || u.Disabled || u.Password == "" {
-		if err == nil { // names that are not there could be passwords
-			if err := s.rows.Note(ctx, by, "session.refused", "", "", u.Name, ""); err != nil {
-				return "", err
-			}
+		// A name that is not there could be a password, so it is not written down; that
+		// somebody tried is, so that the answer takes as long.
+		if err := s.rows.Note(ctx, by, "session.refused", "", "", u.Name, ""); err != nil {
+			return "", err
 		}
 		return "", refused()
 	}
-	s.slow.forget("both " + address + " " + name)
+	s.slow.forget(both)
 	return s.begin(ctx, u, "password", address, agent)
 }
 
@@ -347,7 +348,8 @@ func (s *Service) RevokeToken(ctx context.Context, p access.Principal, id, addre
 }
 
 // ChangePassword gives p another password, and signs it out everywhere but here.
-// The old one has to be right, unless there is none.
+// The old one has to be right; an account that has none gets one as it gets any
+// other way to sign in, from a fresh session.
 func (s *Service) ChangePassword(ctx context.Context, p access.Principal, cookie, old, next, address string) error {
 	u, err := s.rows.User(ctx, p.User)
 	if err != nil {
@@ -357,7 +359,8 @@ func (s *Service) ChangePassword(ctx context.Context, p access.Principal, cookie
 		return fault.New(fault.Denied, "a token cannot change a password")
 	}
 	if u.Password != "" {
-		if !s.slow.allow("name "+u.Name, 10) {
+		// Not counted with those of the sign-in page, which anybody can use up.
+		if !s.slow.allow("change of "+u.ID, 10) {
 			return fault.Advise(fault.Unavailable, "Wait ten minutes.", "there were too many attempts")
 		}
 		ok, err := s.verify(ctx, u.Password, old)
@@ -367,6 +370,8 @@ func (s *Service) ChangePassword(ctx context.Context, p access.Principal, cookie
 		if !ok {
 			return fault.New(fault.Denied, "the present password is wrong")
 		}
+	} else if err := s.fresh(ctx, p, cookie); err != nil {
+		return err
 	}
 	if u.Password, err = s.hashNew(ctx, u.Name, next); err != nil {
 		return err

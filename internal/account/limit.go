@@ -1,6 +1,7 @@
 package account
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -12,6 +13,21 @@ const window = 10 * time.Minute
 // first, then everything: an attacker with that many addresses wins a few attempts
 // and no memory.
 const maxKeys = 50_000
+
+// place is what attempts from an address are counted by: of IPv6 the network of 64
+// bits, since whoever has one address there has all of them.
+func place(address string) string {
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return address
+	}
+	if ip = ip.Unmap().WithZone(""); ip.Is6() {
+		if p, err := ip.Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return ip.String()
+}
 
 // limiter counts attempts by key within windows.
 type limiter struct {

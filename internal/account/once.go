@@ -17,7 +17,7 @@ const maxBegun = 1000
 // door is fault.Unavailable if nobody signs in from an address for a while: it sent
 // too much that was wrong, at any door.
 func (s *Service) door(address string) error {
-	if s.slow.under("address "+address, maxWrong) {
+	if s.slow.under("address "+place(address), maxWrong) {
 		return nil
 	}
 	return fault.Advise(fault.Unavailable, "Wait ten minutes.", "there were too many attempts to sign in")
@@ -28,7 +28,7 @@ func (s *Service) begun(door, address string) error {
 	if err := s.door(address); err != nil {
 		return err
 	}
-	if !s.slow.allow(door+" from "+address, maxBegun) {
+	if !s.slow.allow(door+" from "+place(address), maxBegun) {
 		return fault.Advise(fault.Unavailable, "Wait ten minutes.", "there were too many attempts to sign in")
 	}
 	return nil
@@ -37,7 +37,7 @@ func (s *Service) begun(door, address string) error {
 // wrong counts an answer that was refused; err is what was answered.
 func (s *Service) wrong(address string, err error) {
 	if fault.Is(err, fault.Denied) {
-		s.slow.allow("address "+address, maxWrong)
+		s.slow.allow("address "+place(address), maxWrong)
 	}
 }
 
