@@ -156,6 +156,11 @@ func denied(w Who, a access.Action, org string) error {
 	switch {
 	case !w.SignedIn():
 		return fault.Advise(fault.Denied, "Sign in, or send a token.", "%s needs an account", doing[a])
+	case a == access.Administer:
+		if w.Token != "" {
+			return fault.Advise(fault.Denied, "Send an administrator's token that has the scope admin and is of no single organization.", "this token does not allow %s", doing[a])
+		}
+		return fault.Advise(fault.Denied, "Ask an administrator of the platform.", "%s is for its administrators", doing[a])
 	case w.Token != "":
 		return fault.Advise(fault.Denied, "Make a token with the scope for it; its user's role has to allow it, too.", "this token does not allow %s in %.64s", doing[a], org)
 	case w.Role(org) == "":
@@ -188,6 +193,22 @@ func (s *Service) Read(ctx context.Context, w Who, org, name string) error {
 		return hidden(w, org, name)
 	}
 	return nil
+}
+
+// Evidence is nil if w may have the evidence about packages that only this project
+// has: its readers, by scope and role, and everybody's if the project is public.
+func (s *Service) Evidence(ctx context.Context, w Who, org, name string) error {
+	if err := s.Read(ctx, w, org, name); err != nil {
+		return err
+	}
+	v, err := s.rows.Settings(ctx, org, name)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	if v.Public || w.Can(access.Evidence, org) {
+		return nil
+	}
+	return denied(w, access.Evidence, org)
 }
 
 // Take is nil if w may have the bytes of an artifact of the project: of secure ones

@@ -268,9 +268,13 @@ func TestWhoMayDoWhat(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			t.Parallel()
-			for _, name := range []string{"owner", "maintainer", "member", "auditor", "stranger", "root", "nobody"} {
+			for _, name := range []string{"owner", "maintainer", "member", "auditor", "stranger", "root", "nobody", "token"} {
 				w := newTown(t)
 				p := w.users[name]
+				if name == "token" { // of somebody who may do much, and without a scope
+					p = w.users["owner"]
+					p.Token = "t"
+				}
 				err := c.do(w, p, "team", "web")
 				if may := slices.Contains(strings.Fields(c.who), name); may != (err == nil) {
 					t.Errorf("%s: %v", name, err)
@@ -280,6 +284,10 @@ func TestWhoMayDoWhat(t *testing.T) {
 				}
 				if k := fault.KindOf(err); k != fault.NotFound && k != fault.Denied {
 					t.Errorf("%s: %v is of kind %q", name, err, k)
+				}
+				// What is said is a whole sentence: nothing is missing where a name would stand.
+				if said, _, _ := strings.Cut(err.Error(), "\n"); strings.HasSuffix(said, " ") || strings.Contains(said, "  ") || strings.Contains(said, " ,") {
+					t.Errorf("%s: %q", name, said)
 				}
 				if !slices.Contains(strings.Fields(readers), name) && fault.Is(err, fault.NotFound) {
 					missing := c.do(newTown(t), p, "none", "none")
