@@ -128,7 +128,7 @@ func (e *env) change(f func(*app.App) (digest.Digest, project.Commit, error)) er
 		return err
 	}
 	return e.print(map[string]any{"commit": "commit:" + id.String(), "requirements": c.Requirements, "at_time": c.AtTime}, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "commit:%s\n  %s as of %s\nNext: hallmark builds\n", id, strings.Join(c.Requirements, ", "), c.AtTime)
+		_, err := fmt.Fprintf(w, "commit:%s\n  %s as of %s\nNext: %s\n", id, strings.Join(c.Requirements, ", "), c.AtTime, e.nextBuilds())
 		return err
 	})
 }

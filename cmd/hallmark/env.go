@@ -37,6 +37,15 @@ type env struct {
 	bar      *progress
 }
 
+// nextBuilds is the command that builds what was just committed: on the branch that it
+// was committed to.
+func (e *env) nextBuilds() string {
+	if e.global.Branch != "" {
+		return "hallmark --branch " + harmless(e.global.Branch) + " builds"
+	}
+	return "hallmark builds"
+}
+
 // data gives the data directory: --data, else the folder for a user's data
 // (XDG Base Directory Specification).
 func (e *env) data() (string, error) {

@@ -141,7 +141,7 @@ func (c *importCmd) tell(e *env, out imported, failed error) error {
 		}
 		switch {
 		case out.Commit != nil:
-			fmt.Fprintf(w, "%s\n  %s as of %s\nNext: hallmark builds\n", harmless(out.Commit.ID), count(len(out.Commit.Requirements), "requirement"), harmless(out.Commit.AtTime))
+			fmt.Fprintf(w, "%s\n  %s as of %s\nNext: %s\n", harmless(out.Commit.ID), count(len(out.Commit.Requirements), "requirement"), harmless(out.Commit.AtTime), e.nextBuilds())
 		case out.Effect != nil:
 			fmt.Fprintf(w, "%s\nNothing was committed.\n", harmless(out.Effect.Sentence()))
 		case failed == nil && len(out.Add)+len(out.Remove) == 0:

@@ -351,7 +351,7 @@ func (e *env) changeOnServer(message string, change func(*project.Config) error)
 
 func (e *env) showCommit(c api.Commit) error {
 	return e.print(map[string]any{"commit": c.ID, "requirements": c.Requirements, "at_time": c.AtTime}, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%s\n  %s as of %s\nNext: hallmark builds\n", harmless(c.ID), harmless(strings.Join(c.Requirements, ", ")), harmless(c.AtTime))
+		_, err := fmt.Fprintf(w, "%s\n  %s as of %s\nNext: %s\n", harmless(c.ID), harmless(strings.Join(c.Requirements, ", ")), harmless(c.AtTime), e.nextBuilds())
 		return err
 	})
 }
