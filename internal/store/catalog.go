@@ -17,9 +17,8 @@ type KnownVersion struct {
 }
 
 // Known lists the versions of packages of a purl type whose name holds part, or is
-// part if exact, by purl, at most limit. What comes from an index that is not the
-// default one has qualifiers in its purl and is left out: its name may be a secret
-// of somebody's. part may hold what a normalised name holds (a-z, 0-9, dot, dash,
+// part if exact, by purl, at most limit. What belongs to projects (Held), or has
+// qualifiers in its purl, is left out: its name may be a secret of somebody's. part may hold what a normalised name holds (a-z, 0-9, dot, dash,
 // underscore); anything else is fault.Usage.
 func (s *Store) Known(ctx context.Context, typ, part string, exact bool, limit int) ([]KnownVersion, error) {
 	if part == "" || len(part) > 200 || strings.Trim(part, "abcdefghijklmnopqrstuvwxyz0123456789.-_") != "" {
@@ -31,6 +30,9 @@ func (s *Store) Known(ctx context.Context, typ, part string, exact bool, limit i
 	}
 	like = "pkg:" + typ + "/" + like + "@%"
 	const qualified = "%?%"
+	private := func(column string) string {
+		return "EXISTS (SELECT 1 FROM held WHERE thing = " + column + ") AND NOT EXISTS (SELECT 1 FROM held WHERE thing = " + column + " AND org = '" + Everybody + "')"
+	}
 	var out []KnownVersion
 	at := map[purl.PURL]int{}
 	add := func(u purl.PURL) *KnownVersion {
@@ -50,7 +52,7 @@ func (s *Store) Known(ctx context.Context, typ, part string, exact bool, limit i
 		N    int       `bun:"n"`
 	}
 	err := s.db.NewSelect().Model((*Step)(nil)).ColumnExpr("purl, COUNT(*) AS n").Where("purl LIKE ? ESCAPE '!'", like).Where("purl NOT LIKE ?", qualified).
-		GroupExpr("purl").OrderExpr("purl").Limit(int64(limit)).Scan(ctx, &steps)
+		Where("NOT ("+private("step.id")+")").GroupExpr("purl").OrderExpr("purl").Limit(int64(limit)).Scan(ctx, &steps)
 	if err != nil {
 		return nil, fmt.Errorf("list packages: %w", kind(err))
 	}
@@ -60,7 +62,8 @@ func (s *Store) Known(ctx context.Context, typ, part string, exact bool, limit i
 		}
 	}
 	var files []File
-	err = s.db.NewSelect().Model(&files).Where("purl LIKE ? ESCAPE '!'", like).Where("purl NOT LIKE ?", qualified).OrderExpr("purl, id").Limit(20 * int64(limit)).Scan(ctx)
+	err = s.db.NewSelect().Model(&files).Where("purl LIKE ? ESCAPE '!'", like).Where("purl NOT LIKE ?", qualified).
+		Where("NOT (" + private("file.digest") + ")").Where("NOT (" + private("file.step") + ")").OrderExpr("purl, id").Limit(20 * int64(limit)).Scan(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list packages: %w", kind(err))
 	}

@@ -81,6 +81,7 @@ var sealed = []sealedTable{
 	{"audit", "CAST(seq AS TEXT)", []string{"seq", "at", "actor", "via", "address", "org", "project", "action", "object", "detail"}, 3},
 	{"default_branches", "org || '/' || name", []string{"org", "name", "branch"}, 5},
 	{"priorities", "run", []string{"run", "level", "over"}, 6},
+	{"held", "thing || ' ' || org || '/' || project", []string{"thing", "org", "project"}, 7},
 }
 
 func tableOf(name string) sealedTable {
@@ -251,8 +252,9 @@ func (s *Store) AllPending(ctx context.Context) ([]Pending, error) {
 }
 
 // FinishPending stores the rows of a batch whose statements are all in the log,
-// and that it is on its way no more: both or neither.
-func (s *Store) FinishPending(ctx context.Context, blob digest.Digest, rows []Evidence) error {
+// whose they are if they are not public, and that it is on its way no more: all or
+// nothing.
+func (s *Store) FinishPending(ctx context.Context, blob digest.Digest, rows []Evidence, held ...Held) error {
 	what := "batch " + blob.String()
 	for _, e := range rows {
 		if err := s.checkEvidence(e); err != nil {
@@ -260,6 +262,9 @@ func (s *Store) FinishPending(ctx context.Context, blob digest.Digest, rows []Ev
 		}
 	}
 	return s.inTx(ctx, what, func(ctx context.Context, tx bun.Tx) error {
+		if err := s.hold(ctx, tx, held...); err != nil {
+			return err
+		}
 		for _, e := range rows {
 			if err := s.addEvidence(ctx, tx, e); err != nil {
 				return err

@@ -79,6 +79,7 @@ func fill(t *testing.T, s *store.Store, b *blob.Store) {
 			must(s.AddEvidence(ctx, store.Evidence{Subject: out, Name: "vsa.sigstore.json", PredicateType: "p", Blob: put(fmt.Sprint("vsa", i, seq)), LogIndex: &index, Step: step, Created: at}))
 		}
 	}
+	must(s.Hold(ctx, "acme", "web", []digest.Digest{put("private"), put("step0")}, nil))
 	must(s.AddPending(ctx, store.Pending{Blob: put("batch"), Created: at}))
 	must(s.AddPending(ctx, store.Pending{Blob: put("batch 2"), Created: at}))
 	must(s.FinishPending(ctx, put("batch"), []store.Evidence{{Subject: put("out0"), Name: "late", PredicateType: "p", Blob: put("late"), Created: at}}))

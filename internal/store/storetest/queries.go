@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hallmark/internal/digest"
+	"hallmark/internal/fault"
 	"hallmark/internal/purl"
 	"hallmark/internal/record"
 	"hallmark/internal/store"
@@ -157,6 +158,68 @@ func Queries(t *testing.T, b Backend) {
 		}
 		if lost, err := s.ForgetEvidence(ctx); err != nil || lost != 0 {
 			t.Errorf("lost: %d, %v", lost, err)
+		}
+	})
+	t.Run("whose things are", func(t *testing.T) {
+		private, shared, signed := blobs.Add("private"), blobs.Add("shared"), subjects[2]
+		whose := func(want string, d digest.Digest) {
+			t.Helper()
+			hs, err := s.Holders(ctx, []digest.Digest{d, d, ""})
+			must(t, err)
+			got := ""
+			for _, h := range hs[d] {
+				got += h.Org + "/" + h.Project + " "
+			}
+			if got != want {
+				t.Errorf("%s is held by %q, want %q", d.Short(), got, want)
+			}
+		}
+		if done, err := s.AllHeld(ctx); err != nil || done {
+			t.Errorf("held before anything is: %v, %v", done, err)
+		}
+		whose("", private)
+		for range 2 {
+			must(t, s.Hold(ctx, "acme", "web", []digest.Digest{private, shared, private}, nil))
+		}
+		must(t, s.Hold(ctx, "umbra", "a", []digest.Digest{private}, nil))
+		whose("acme/web umbra/a ", private)
+		whose("acme/web ", shared)
+		// What a public commit has as well is everybody's, whichever came first.
+		must(t, s.Hold(ctx, "other", "b", nil, []digest.Digest{shared, signed}))
+		whose("", shared)
+		must(t, s.Hold(ctx, "umbra", "a", []digest.Digest{shared}, nil))
+		whose("", shared)
+		must(t, s.AddEvidence(ctx, store.Evidence{Subject: signed, Name: "first", PredicateType: "p", Blob: blobs.Add("of a public commit"), Created: at}))
+		must(t, s.Hold(ctx, "acme", "web", []digest.Digest{signed}, nil))
+		whose("", signed)
+		if err := s.Hold(ctx, "", "web", []digest.Digest{private}, nil); !fault.Is(err, fault.Usage) {
+			t.Errorf("held by nobody: %v", err)
+		}
+		// What a batch's evidence is, is there with it or not at all.
+		batch, bundle := blobs.Add("batch of a private project"), blobs.Add("its bundle")
+		held := store.Held{Thing: bundle, Org: "acme", Project: "web"}
+		if err := s.FinishPending(ctx, batch, nil, held); !fault.Is(err, fault.Conflict) {
+			t.Errorf("a batch that is not on its way: %v", err)
+		}
+		whose("", bundle)
+		must(t, s.AddPending(ctx, store.Pending{Blob: batch, Created: at}))
+		must(t, s.FinishPending(ctx, batch, []store.Evidence{{Subject: private, Name: "x", PredicateType: "p", Blob: bundle, Created: at}}, held))
+		whose("acme/web ", bundle)
+		// The catalog names nothing of it.
+		must(t, s.Hold(ctx, "acme", "web", []digest.Digest{steps[names+3]}, nil))
+		ks, err := s.Known(ctx, "pypi", "axb", true, 10)
+		must(t, err)
+		if len(ks) != 0 {
+			t.Errorf("the catalog has %+v", ks)
+		}
+		must(t, s.Hold(ctx, "other", "b", nil, []digest.Digest{steps[names+3]}))
+		if ks, err = s.Known(ctx, "pypi", "axb", true, 10); err != nil || len(ks) != 1 || len(ks[0].Built) != 1 {
+			t.Errorf("the catalog has %+v, %v", ks, err)
+		}
+		must(t, s.HoldAll(ctx, []store.Held{{Thing: subjects[4], Org: store.Operator, Project: store.Operator}}))
+		whose("-/- ", subjects[4])
+		if done, err := s.AllHeld(ctx); err != nil || !done {
+			t.Errorf("not held: %v, %v", done, err)
 		}
 	})
 	if found, err := s.Check(ctx); err != nil || len(found) > 0 {
