@@ -158,6 +158,7 @@ type Published struct {
 	File     string        `json:"file"`
 	Digest   digest.Digest `json:"digest"`
 	Size     int64         `json:"size"`
+	Index    string        `json:"index,omitempty"`    // name of the index, if it is not the default
 	Attested bool          `json:"attested,omitempty"` // the index offers a publisher attestation (recorded, not yet counted)
 }
 
@@ -167,6 +168,7 @@ type Unplanned struct {
 	Code    string    `json:"code"`             // reason code: "no-source", "build-failed", …
 	Message string    `json:"message"`          // a sentence
 	Cause   purl.PURL `json:"cause,omitempty"`  // the package at fault
+	Index   string    `json:"index,omitempty"`  // name of its index, if it is not the default
 	Inputs  []Input   `json:"inputs,omitempty"` // what it would be built with, as far as it is known
 	// Query is the step that asked its backend and failed; its log says why.
 	Query digest.Digest `json:"query,omitempty"`

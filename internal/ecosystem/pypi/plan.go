@@ -274,7 +274,7 @@ func publishedOf(c Candidate) *plan.Published {
 	if f == nil {
 		return nil
 	}
-	return &plan.Published{File: f.Name, Digest: digest.Digest(digest.Prefix + f.SHA256), Size: f.Size, Attested: f.Provenance}
+	return &plan.Published{File: f.Name, Digest: digest.Digest(digest.Prefix + f.SHA256), Size: f.Size, Index: c.Index, Attested: f.Provenance}
 }
 
 // plan plans one package and everything it is built with.
@@ -299,7 +299,7 @@ func (p *Planner) plan(ctx context.Context, pin Pin) (*node, error) {
 func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 	u := purlOf(pin)
 	no := func(code string, cause purl.PURL, inputs []plan.Input, format string, args ...any) *node {
-		return &node{unplanned: &plan.Unplanned{PURL: u, Code: code, Message: fmt.Sprintf(format, args...), Cause: cause, Inputs: inputs}}
+		return &node{unplanned: &plan.Unplanned{PURL: u, Code: code, Message: fmt.Sprintf(format, args...), Cause: cause, Index: pin.Candidate.Index, Inputs: inputs}}
 	}
 	if len(p.stack) > maxDepth || len(p.nodes) > maxNodes {
 		return no("build-failed", "", nil, "It is needed %d levels deep by a plan of %d packages: at most %d and %d.", len(p.stack), len(p.nodes), maxDepth, maxNodes), nil
@@ -428,7 +428,7 @@ func (p *Planner) source(ctx context.Context, pin Pin, override *plan.Override) 
 	if err != nil {
 		return plan.Source{}, PreparedSource{}, err
 	}
-	s := plan.Source{PURL: purlOf(pin), File: f.Name, Digest: d, Size: f.Size, Kind: "archive", Tag: "unavailable", Removed: prep.Removed}
+	s := plan.Source{PURL: purlOf(pin), File: f.Name, Digest: d, Size: f.Size, Kind: "archive", Tag: "unavailable", Index: pin.Candidate.Index, Removed: prep.Removed}
 	if f.Provenance {
 		s.Origin = "recorded"
 	}
