@@ -115,6 +115,7 @@ func (s *Server) registerAPI(mux *http.ServeMux) {
 		}
 		next(ctx)
 	})
+	a.api.UseMiddleware(s.heavyBodies())
 	a.accountAPI()
 	a.identityAPI()
 	a.orgAPI()

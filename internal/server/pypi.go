@@ -182,8 +182,8 @@ func (s *Server) take(ctx context.Context, org, name string, row status.Row) err
 
 // simple answers what is common to both pages: the format, and the project.
 func (s *Server) simple(w http.ResponseWriter, r *http.Request) (string, *Project, bool) {
-	w.Header().Set("Vary", "Accept")
-	w.Header().Set("Cache-Control", "no-cache")
+	w.Header().Set("Vary", "Accept, Authorization, Cookie")
+	w.Header().Set("Cache-Control", "private, no-cache") // a cache that others share has no part of what needs a reader
 	format := simpleFormat(r)
 	if format == "" {
 		http.Error(w, "This index speaks "+simpleJSON+", "+simpleHTML+" and text/html.", http.StatusNotAcceptable)
@@ -362,7 +362,7 @@ func (s *Server) simpleFile(w http.ResponseWriter, r *http.Request) {
 			s.fail(w, r, err)
 			return
 		}
-		w.Header().Set("Cache-Control", "max-age=31536000, immutable")
+		w.Header().Set("Cache-Control", "private, max-age=31536000, immutable")
 		s.write(w, r, "text/plain; charset=utf-8", m.metadata)
 		return
 	}
@@ -392,20 +392,35 @@ type wheelMeta struct {
 	requiresPython string
 }
 
+// Bounds of what is remembered of wheels: how many, and bytes of their METADATA, which
+// their authors choose.
+const (
+	maxMetas     = 10_000
+	maxMetaBytes = 64 << 20
+)
+
 // metadataCache remembers what was read out of wheels; a wheel never changes.
 type metadataCache struct {
-	mu  sync.Mutex // guards all, held while reading, so that one wheel is read once
-	all map[digest.Digest]wheelMeta
+	mu    sync.Mutex // guards all and bytes, held while reading, so that one wheel is read once
+	all   map[wheelFile]wheelMeta
+	bytes int
 }
 
-func newMetadataCache() *metadataCache { return &metadataCache{all: map[digest.Digest]wheelMeta{}} }
+// wheelFile is a wheel under a name: which METADATA is its own, the name says.
+type wheelFile struct {
+	digest digest.Digest
+	name   string
+}
+
+func newMetadataCache() *metadataCache { return &metadataCache{all: map[wheelFile]wheelMeta{}} }
 
 // of reads a wheel's METADATA. A wheel without a readable one has none, which is
 // no error: clients then fetch the whole file.
 func (c *metadataCache) of(ctx context.Context, files Files, d digest.Digest, name string) (wheelMeta, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m, ok := c.all[d]; ok {
+	key := wheelFile{d, name}
+	if m, ok := c.all[key]; ok {
 		return m, nil
 	}
 	f, err := files.Open(ctx, d)
@@ -424,10 +439,12 @@ func (c *metadataCache) of(ctx context.Context, files Files, d digest.Digest, na
 			}
 		}
 	}
-	if len(c.all) >= 10000 {
+	if len(c.all) >= maxMetas || c.bytes+len(m.metadata) > maxMetaBytes {
 		clear(c.all)
+		c.bytes = 0
 	}
-	c.all[d] = m
+	c.all[key] = m
+	c.bytes += len(m.metadata)
 	return m, nil
 }
 

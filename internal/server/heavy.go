@@ -1,0 +1,79 @@
+package server
+
+import (
+	"context"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"hallmark/internal/fault"
+)
+
+// Bounds of requests that bring a file: a body of JSON takes many times its size in
+// memory while it is read.
+const (
+	heavyFrom = 1 << 20 // bytes that a body may have; operations that take more are heavy
+	heavyAll  = 16      // at a time
+	heavyEach = 2       // at a time of one user
+)
+
+// heavies counts the heavy requests that are under way.
+type heavies struct {
+	mu  sync.Mutex // guards all below
+	all int
+	of  map[string]int // by user
+}
+
+// begin counts a request of a user; it is fault.Unavailable if there are too many.
+// Otherwise end takes it off again.
+func (h *heavies) begin(user string) (end func(), err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.all >= heavyAll || h.of[user] >= heavyEach {
+		return nil, fault.Advise(fault.Unavailable, "Try again in a moment, one file after the other.", "too many files are being read at the same time")
+	}
+	h.all++
+	h.of[user]++
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.all--
+		if h.of[user]--; h.of[user] == 0 {
+			delete(h.of, user)
+		}
+	}, nil
+}
+
+// heavyBodies has those alone send a large body who may read the project that it is
+// for, and have an account: who may not is answered before anything of it is read.
+func (s *Server) heavyBodies() func(huma.Context, func(huma.Context)) {
+	h := &heavies{of: map[string]int{}}
+	return func(ctx huma.Context, next func(huma.Context)) {
+		if ctx.Operation().MaxBodyBytes <= heavyFrom {
+			next(ctx)
+			return
+		}
+		end, err := s.heavy(ctx.Context(), h, ctx.Param("org"), ctx.Param("project"))
+		if err != nil {
+			p := s.problem(ctx.Context(), ctx.URL().Path, err)
+			ctx.SetHeader("Content-Type", p.ContentType(""))
+			ctx.SetHeader("Connection", "close") // what was not read of the body goes nowhere
+			ctx.SetStatus(p.Status)
+			_ = huma.DefaultJSONFormat.Marshal(ctx.BodyWriter(), p) // whoever went away needs no answer
+			return
+		}
+		defer end()
+		next(ctx)
+	}
+}
+
+func (s *Server) heavy(ctx context.Context, h *heavies, org, name string) (end func(), err error) {
+	if err := s.read(ctx, org, name); err != nil {
+		return nil, err
+	}
+	a := asks(ctx)
+	if !a.SignedIn() {
+		return nil, fault.Advise(fault.Denied, "Sign in, or send a token.", "sending a file needs an account")
+	}
+	return h.begin(a.User)
+}
