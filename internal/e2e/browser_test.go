@@ -61,6 +61,9 @@ func TestBrowser(t *testing.T) {
 	// An organization, a project.
 	b.Type(`form[action="/orgs"] input[name=name]`, "acme")
 	b.Leads(`form[action="/orgs"] button`, "/acme")
+	if got := browsertest.Eval[string](b, `document.querySelector("main a[href='/admin']")?.textContent`); got != "Administration" {
+		t.Errorf("whoever may change the tier of a free organization is not told where: %q", got)
+	}
 	b.Look("04-organization")
 	b.Type(`form[action="/acme/-/projects"] input[name=name]`, "web")
 	b.Leads(`form[action="/acme/-/projects"] button`, "/acme/web/configuration")
@@ -188,7 +191,7 @@ func TestBrowser(t *testing.T) {
 		t.Errorf("the plain search: %s", textOf(plain))
 	}
 	plain = ann.must(ann.get("/acme/web"))
-	for _, want := range []string{"100 %</span> secure", "All 3 packages were built with a secure build process."} {
+	for _, want := range []string{"100 %</span> secure", "All 3 packages were built with a secure build process.", "machine localhost\nlogin __token__"} {
 		if !strings.Contains(plain, want) {
 			t.Errorf("the plain page does not say %q: %s", want, textOf(plain))
 		}

@@ -247,7 +247,7 @@ func (s *Service) mayTake(ctx context.Context, w Who, org, name, purl string, se
 	}
 	if !access.QuotaOf(access.Tier(o.Tier)).Secure {
 		return fault.Advise(fault.Denied, "An administrator of the platform can move it to team or enterprise. Its evidence and its status are open to you.",
-			"%s is a secure artifact, and the tier of %s, %s, has community artifacts alone", purl, org, o.Tier)
+			"%s is a secure artifact, and the tier of %s, %s, has community artifacts alone: secure ones come with team and enterprise", purl, org, o.Tier)
 	}
 	return nil
 }

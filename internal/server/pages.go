@@ -37,7 +37,8 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 		"day":       func(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 UTC") },
 		"took":      took,
 		"stage":     func(s string) string { return cmp.Or(stageWords[s], s) },
-		"minutes":   func(d time.Duration) string { return fmt.Sprintf("%d minutes", int(d.Minutes())) },
+		"minutes":   minutes,
+		"sentence":  sentence,
 		"plus":      func(a, b int) int { return a + b },
 		"minus":     func(a, b int) int { return a - b },
 		"pair":      func(page, fault any) map[string]any { return map[string]any{"Page": page, "Fault": fault} },
@@ -330,6 +331,7 @@ type projectView struct {
 	CommitShort string
 	PlanShort   string
 	IndexURL    string
+	TokenHost   string   // that package clients send a token to; empty: none is asked for
 	Ask         string   // a package of the project, for the snippets
 	Example     *rowView // a secure artifact, for the commands to verify
 	Work        int      // running or queued
@@ -380,7 +382,7 @@ func (s *Server) projectView(ctx context.Context, p *Project, f filter, page int
 	org, name, _ := strings.Cut(doc.Project, "/")
 	o := s.cache.tables(p).outline()
 	v := projectView{Project: p, Top: s.projectHead(ctx, org, name, "builds"), Name: doc.Project, Summary: doc.Summary, Pie: newPie(doc.Summary), PolicyName: policyName(doc.Policy),
-		Filter: f, IndexURL: s.opts.ExternalURL + "/r/" + doc.Project + "/pypi/simple/", Ask: o.ask, Work: o.work,
+		Filter: f, IndexURL: s.opts.ExternalURL + "/r/" + doc.Project + "/pypi/simple/", TokenHost: s.tokenHost(), Ask: o.ask, Work: o.work,
 		StatusURL: "/api/v1/projects/" + doc.Project + "/status", CommitShort: shorten(doc.Commit), PlanShort: doc.Plan.Short(),
 		Reasons: selected(o.reasons, f.Reason), Languages: selected(o.languages, f.Language)}
 	t := s.takesOf(ctx, doc)
