@@ -195,6 +195,9 @@ func (a *App) openWriter(ctx context.Context) error {
 	if err := a.openRows(ctx, store.OpenWriter); err != nil {
 		return err
 	}
+	if err := a.holdAll(ctx); err != nil {
+		return err
+	}
 	return a.auditKeys(ctx)
 }
 

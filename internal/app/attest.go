@@ -25,6 +25,8 @@ type pending struct {
 	name string
 	dsse string // name of the bare envelope, if it is kept as well
 	step digest.Digest
+	// project is whose it is, though step and subject may be public; empty: as they are.
+	project string
 }
 
 // attestBuilds signs a provenance for each final build that has none, and a
@@ -171,12 +173,16 @@ func (a *App) attestVerdicts(ctx context.Context, r *Report) error {
 	if err != nil {
 		return err
 	}
-	closure := status.Closures(r.Solved.Plan)
+	closure, secrets := status.Closures(r.Solved.Plan), privacyOf(r.Solved.Plan, nil)
 	now := time.Now().UTC()
 	ps := make([]*pending, len(all))
-	err = each(ctx, len(all), func(_ context.Context, i int) error {
+	err = each(ctx, len(all), func(ctx context.Context, i int) error {
 		x := all[i]
-		have := rows[x.subject.Digest]
+		private := secrets.nodes[x.node]
+		have, said, err := a.summariesFor(ctx, rows[x.subject.Digest], r.Commit.Project, private)
+		if err != nil {
+			return err
+		}
 		st, err := evidence.VSA(evidence.VSAInput{
 			Subject: x.subject, Resource: x.node, Verifier: auth.VerifierID(), Policy: r.Policy.URI, PolicyDigest: r.PolicyID,
 			Verdict: r.Verdicts[x.node], SLSALevel: evidence.LevelBuild1, Time: now,
@@ -185,9 +191,12 @@ func (a *App) attestVerdicts(ctx context.Context, r *Report) error {
 		if err != nil {
 			return err
 		}
-		same, err := a.saysTheSame(have, st)
+		same, err := a.saysTheSame(said, st)
 		if err == nil && !same {
 			ps[i] = &pending{st: st, name: vsaFile, dsse: vsaDSSEFile, step: x.step}
+			if private {
+				ps[i].project = r.Commit.Project
+			}
 		}
 		return err
 	})

@@ -9,6 +9,7 @@ import (
 	"hallmark/internal/digest"
 	"hallmark/internal/evidence"
 	"hallmark/internal/fault"
+	"hallmark/internal/project"
 	"hallmark/internal/store"
 )
 
@@ -28,6 +29,7 @@ type batchItem struct {
 	Name          string        `json:"name"`
 	DSSE          string        `json:"dsse,omitempty"` // name of the bare envelope, if it is kept as well
 	Step          digest.Digest `json:"step,omitempty"`
+	Project       string        `json:"project,omitempty"` // whose it is; empty: as the step and the subject are
 }
 
 const batchSchema = "urn:hallmark:batch:v1"
@@ -71,7 +73,7 @@ func (a *App) sign(ctx context.Context, ps []pending) error {
 			}
 			size += len(signed[i].Payload)
 			items = append(items, batchItem{Prepared: signed[i], Subject: p.st.Subject.Digest, PredicateType: p.st.PredicateType,
-				Name: p.name, DSSE: p.dsse, Step: p.step})
+				Name: p.name, DSSE: p.dsse, Step: p.step, Project: p.project})
 		}
 		if err := a.signBatch(ctx, auth, items); err != nil {
 			return err
@@ -109,12 +111,20 @@ func (a *App) enter(ctx context.Context, auth *evidence.Authority, id digest.Dig
 		return err
 	}
 	var rows []store.Evidence
+	var held []store.Held
 	for i, sg := range signed {
 		it := b.Items[i]
 		keep := func(name string, content []byte) error {
 			d, err := a.putBytes(ctx, "", content)
 			if err != nil {
 				return err
+			}
+			if it.Project != "" {
+				org, name, err := project.ParseName(it.Project)
+				if err != nil {
+					return err
+				}
+				held = append(held, store.Held{Thing: d, Org: org, Project: name})
 			}
 			at := a.logFirst() + sg.LogIndex
 			rows = append(rows, store.Evidence{Subject: it.Subject, Name: name, PredicateType: it.PredicateType,
@@ -130,7 +140,7 @@ func (a *App) enter(ctx context.Context, auth *evidence.Authority, id digest.Dig
 			}
 		}
 	}
-	return a.Store.FinishPending(ctx, id, rows)
+	return a.Store.FinishPending(ctx, id, rows, held...)
 }
 
 // finish brings to their end the batches that an interrupted writer left on their

@@ -101,6 +101,10 @@ func (a *App) solveAgain(ctx context.Context, id digest.Digest, c project.Commit
 // conclude signs what was built, classifies it, brings what is to be served in
 // place of what cannot be proven, and signs the verdicts.
 func (a *App) conclude(ctx context.Context, id digest.Digest, c project.Commit, s *Solved) (*Report, error) {
+	// Before anything is signed: whose it is.
+	if err := a.hold(ctx, c.Project, s.Plan); err != nil {
+		return nil, err
+	}
 	if err := a.attestBuilds(ctx, s); err != nil {
 		return nil, err
 	}

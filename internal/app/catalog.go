@@ -178,6 +178,9 @@ func (c *Catalog) version(ctx context.Context, k store.KnownVersion) (server.Pac
 		return v, err
 	}
 	for _, file := range files {
+		if rows[file], err = c.a.visible(ctx, rows[file], only("")); err != nil {
+			return v, err
+		}
 		newest := map[string]policy.Class{}
 		for _, row := range rows[file] {
 			if row.Name != vsaFile {

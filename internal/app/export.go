@@ -31,6 +31,10 @@ func (a *App) exports(ctx context.Context, r *Report, f Found) (names []string, 
 	if err != nil {
 		return nil, nil, err
 	}
+	// Another project's summary may speak of what only that one has.
+	if rows, err = a.visible(ctx, rows, only(r.Document.Project)); err != nil {
+		return nil, nil, err
+	}
 	newest := map[string]store.Evidence{}
 	for _, row := range rows {
 		if row.Step == f.Step {

@@ -64,7 +64,7 @@ func (b Backend) Project(ctx context.Context, org, name string) (*server.Project
 
 // NewestCommit is server.Heads's.
 func (b Backend) NewestCommit(ctx context.Context, org, name string) (digest.Digest, error) {
-	row, err := b.a.Store.Head(ctx, org, name)
+	row, err := b.a.Store.BranchHead(ctx, org, name, server.BranchOf(ctx))
 	return row.ID, err
 }
 
@@ -90,8 +90,8 @@ func (b Backend) Open(_ context.Context, d digest.Digest) (server.File, error) {
 }
 
 // Evidence is server.Evidence's.
-func (b Backend) Evidence(ctx context.Context, subject digest.Digest) ([]server.EvidenceFile, error) {
-	rows, err := b.a.Store.Evidence(ctx, subject)
+func (b Backend) Evidence(ctx context.Context, subject digest.Digest, may server.May) ([]server.EvidenceFile, error) {
+	rows, err := b.a.evidenceFor(ctx, subject, may)
 	if err != nil {
 		return nil, err
 	}
@@ -103,12 +103,17 @@ func (b Backend) Evidence(ctx context.Context, subject digest.Digest) ([]server.
 }
 
 // EvidenceFile is server.Evidence's.
-func (b Backend) EvidenceFile(ctx context.Context, subject digest.Digest, name string) ([]byte, error) {
-	row, err := b.a.Store.EvidenceFile(ctx, subject, name)
+func (b Backend) EvidenceFile(ctx context.Context, subject digest.Digest, name string, may server.May) ([]byte, error) {
+	rows, err := b.a.evidenceFor(ctx, subject, may)
 	if err != nil {
 		return nil, err
 	}
-	return b.a.Blobs.ReadAll(row.Blob, maxDocument)
+	for _, r := range rows {
+		if r.Name == name {
+			return b.a.Blobs.ReadAll(r.Blob, maxDocument)
+		}
+	}
+	return nil, fault.New(fault.NotFound, "evidence %.120s of %s is not stored", name, subject)
 }
 
 // TrustedRoot is server.Evidence's.

@@ -295,6 +295,13 @@ func (a *App) keepSolution(ctx context.Context, commit digest.Digest, s *Solved)
 	if s.stored {
 		return nil
 	}
+	c, err := a.Store.Commit(ctx, commit)
+	if err != nil {
+		return err
+	}
+	if err := a.hold(ctx, c.Org+"/"+c.Name, s.Plan); err != nil {
+		return err
+	}
 	if err := a.keepPlan(ctx, s.Plan); err != nil {
 		return err
 	}
@@ -309,8 +316,12 @@ func (a *App) keepSolution(ctx context.Context, commit digest.Digest, s *Solved)
 	return nil
 }
 
-// keepPlan stores a plan, its steps and the names of its sources.
+// keepPlan stores a plan, its steps and the names of its sources, and before them what
+// of it is private.
 func (a *App) keepPlan(ctx context.Context, p *plan.Plan) error {
+	if err := a.hold(ctx, "", p); err != nil {
+		return err
+	}
 	if _, err := a.put(ctx, p); err != nil {
 		return err
 	}

@@ -93,6 +93,10 @@ func (p *verifyPass) one(ctx context.Context, f Found, v *api.Verification) erro
 	if err != nil {
 		return err
 	}
+	// Another project's summary may speak of what only that one has.
+	if rows, err = p.a.visible(ctx, rows, only(p.r.Document.Project)); err != nil {
+		return err
+	}
 	var summary bool
 	for _, row := range rows {
 		if row.Name == vsaDSSEFile || row.Step != f.Step {

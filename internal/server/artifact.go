@@ -160,7 +160,7 @@ func (s *Server) artifactPage(w http.ResponseWriter, r *http.Request) {
 	for i := len(a.Rebuilds) - 1; i >= 0; i-- {
 		v.Series = append(v.Series, a.Rebuilds[i])
 	}
-	if v.Evidence, err = s.backend.Evidence(ctx, d); err != nil {
+	if v.Evidence, err = s.backend.Evidence(ctx, d, s.mayHave(ctx)); err != nil {
 		s.failPage(w, r, err)
 		return
 	}

@@ -223,7 +223,7 @@ func (b *bundler) artifact(row status.Row, refused string) {
 		b.taken++
 		b.s.metrics.files.Add(1)
 	}
-	evidence, err := b.s.backend.Evidence(b.ctx, *row.Digest)
+	evidence, err := b.s.backend.Evidence(b.ctx, *row.Digest, b.s.mayHave(b.ctx))
 	if err != nil {
 		b.err = err
 		return
@@ -232,7 +232,7 @@ func (b *bundler) artifact(row status.Row, refused string) {
 		if b.err != nil || strings.ContainsAny(e.Name, `/\`) {
 			return
 		}
-		doc, err := b.s.backend.EvidenceFile(b.ctx, *row.Digest, e.Name)
+		doc, err := b.s.backend.EvidenceFile(b.ctx, *row.Digest, e.Name, b.s.mayHave(b.ctx))
 		if err != nil {
 			b.err = err
 			return

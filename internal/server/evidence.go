@@ -9,6 +9,17 @@ import (
 	"hallmark/internal/fault"
 )
 
+// mayHave tells of which projects' own packages whoever asks may have the evidence.
+func (s *Server) mayHave(ctx context.Context) May {
+	who := asks(ctx).Who
+	return func(org, project string) bool {
+		if s.opts.SingleUser {
+			return true
+		}
+		return s.opts.Platform.Evidence(ctx, who, org, project) == nil
+	}
+}
+
 // evidenceIndex lists what is known about a file, as JSON.
 func (s *Server) evidenceIndex(w http.ResponseWriter, r *http.Request) {
 	subject, err := digest.FromHex(r.PathValue("hex"))
@@ -32,7 +43,7 @@ type evidenceList struct {
 
 // evidenceAbout lists what is signed about a file; fault.NotFound if nothing is.
 func (s *Server) evidenceAbout(ctx context.Context, subject digest.Digest) (evidenceList, error) {
-	files, err := s.backend.Evidence(ctx, subject)
+	files, err := s.backend.Evidence(ctx, subject, s.mayHave(ctx))
 	if err != nil {
 		return evidenceList{}, err
 	}
@@ -55,7 +66,7 @@ func (s *Server) evidenceFile(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	b, err := s.backend.EvidenceFile(r.Context(), subject, name)
+	b, err := s.backend.EvidenceFile(r.Context(), subject, name, s.mayHave(r.Context()))
 	if err != nil {
 		s.fail(w, r, err)
 		return

@@ -66,7 +66,7 @@ func (f *fake) Open(_ context.Context, d digest.Digest) (File, error) {
 	return nopFile{bytes.NewReader(b)}, nil
 }
 
-func (f *fake) Evidence(_ context.Context, d digest.Digest) ([]EvidenceFile, error) {
+func (f *fake) Evidence(_ context.Context, d digest.Digest, _ May) ([]EvidenceFile, error) {
 	var out []EvidenceFile
 	for n, b := range f.evidence[d] {
 		out = append(out, EvidenceFile{Name: n, PredicateType: "https://slsa.dev/provenance/v1", Digest: digest.FromBytes(b)})
@@ -74,7 +74,7 @@ func (f *fake) Evidence(_ context.Context, d digest.Digest) ([]EvidenceFile, err
 	return out, nil
 }
 
-func (f *fake) EvidenceFile(_ context.Context, d digest.Digest, name string) ([]byte, error) {
+func (f *fake) EvidenceFile(_ context.Context, d digest.Digest, name string, _ May) ([]byte, error) {
 	if b, ok := f.evidence[d][name]; ok {
 		return b, nil
 	}

@@ -430,7 +430,7 @@ func (s *Server) rowView(ctx context.Context, p *Project, row status.Row, anchor
 	if row.Digest != nil {
 		signed := p.Signed[*row.Digest]
 		if p.Signed == nil {
-			files, err := s.backend.Evidence(ctx, *row.Digest)
+			files, err := s.backend.Evidence(ctx, *row.Digest, s.mayHave(ctx))
 			signed = err == nil && len(files) > 0
 		}
 		if signed {

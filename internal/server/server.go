@@ -72,16 +72,20 @@ type File interface {
 
 // Evidence gives signed statements.
 type Evidence interface {
-	// Evidence lists what is there about a subject, sorted by name; empty if
-	// there is nothing.
-	Evidence(ctx context.Context, subject digest.Digest) ([]EvidenceFile, error)
-	// EvidenceFile gives the bytes of one; fault.NotFound if it is not there.
-	EvidenceFile(ctx context.Context, subject digest.Digest, name string) ([]byte, error)
+	// Evidence lists what is there about a subject for somebody, sorted by name; empty
+	// if there is nothing. What belongs to private projects is there for their readers.
+	Evidence(ctx context.Context, subject digest.Digest, may May) ([]EvidenceFile, error)
+	// EvidenceFile gives the bytes of one; fault.NotFound if it is not there for
+	// somebody.
+	EvidenceFile(ctx context.Context, subject digest.Digest, name string, may May) ([]byte, error)
 	// TrustedRoot is what cosign takes as --trusted-root.
 	TrustedRoot(ctx context.Context) ([]byte, error)
 	// Log serves the transparency log; paths are relative to its root.
 	Log() http.Handler
 }
+
+// May tells whether somebody may have the evidence about what only a project has.
+type May func(org, project string) bool
 
 // EvidenceFile describes one signed file.
 type EvidenceFile struct {
