@@ -47,7 +47,7 @@ func (s *Service) Import(ctx context.Context, w Who, org, name, branch, file str
 	if err := s.may(ctx, w, access.ChangeProject, org, name); err != nil {
 		return Import{}, err
 	}
-	f, err := s.docs.ReadLockfile(fileName(file), content)
+	f, err := s.readFile(ctx, file, content)
 	if err != nil {
 		return Import{}, err
 	}
@@ -107,7 +107,9 @@ func fileName(s string) string {
 // dropping and the commit.
 const (
 	maxImports    = 200
-	maxImportsOf  = 5 // of one person; an older one gives way
+	maxImportsOf  = 5        // of one person; an older one gives way
+	maxImportKeep = 64 << 20 // bytes that all of them had
+	readImports   = 2        // that are read at a time: reading one takes a processor for seconds, if somebody made it to
 	keepImportFor = time.Hour
 )
 
@@ -116,12 +118,29 @@ type kept struct {
 	org, name, user string
 	file            lockfile.File
 	since           time.Time
+	bytes           int
 }
 
 // imports are the files that pages show. The zero value has none.
 type imports struct {
 	mu  sync.Mutex // guards all
 	all map[string]kept
+
+	once  sync.Once
+	reads chan struct{} // bounds how many files are read at a time
+}
+
+// readFile reads a file when it is its turn.
+func (s *Service) readFile(ctx context.Context, name string, content []byte) (lockfile.File, error) {
+	v := &s.imports
+	v.once.Do(func() { v.reads = make(chan struct{}, readImports) })
+	select {
+	case v.reads <- struct{}{}:
+		defer func() { <-v.reads }()
+	case <-ctx.Done():
+		return lockfile.File{}, ctx.Err()
+	}
+	return s.docs.ReadLockfile(fileName(name), content)
 }
 
 // keep stores a file and gives its key, which nobody can guess.
@@ -134,15 +153,18 @@ func (v *imports) keep(k kept) string {
 	if v.all == nil {
 		v.all = map[string]kept{}
 	}
-	mine := 0
+	mine, bytes := 0, k.bytes
 	for key, x := range v.all {
 		if k.since.Sub(x.since) > keepImportFor {
 			delete(v.all, key)
-		} else if x.user == k.user {
+			continue
+		}
+		bytes += x.bytes
+		if x.user == k.user {
 			mine++
 		}
 	}
-	for mine >= maxImportsOf || len(v.all) >= maxImports {
+	for len(v.all) > 0 && (mine >= maxImportsOf || len(v.all) >= maxImports || bytes > maxImportKeep) {
 		oldest := ""
 		for key, x := range v.all {
 			if (mine < maxImportsOf || x.user == k.user) && (oldest == "" || x.since.Before(v.all[oldest].since)) {
@@ -152,6 +174,7 @@ func (v *imports) keep(k kept) string {
 		if v.all[oldest].user == k.user {
 			mine--
 		}
+		bytes -= v.all[oldest].bytes
 		delete(v.all, oldest)
 	}
 	v.all[key] = k
@@ -164,11 +187,11 @@ func (s *Service) KeepImport(ctx context.Context, w Who, org, name, file string,
 	if err := s.may(ctx, w, access.ChangeProject, org, name); err != nil {
 		return "", err
 	}
-	f, err := s.docs.ReadLockfile(fileName(file), content)
+	f, err := s.readFile(ctx, file, content)
 	if err != nil {
 		return "", err
 	}
-	return s.imports.keep(kept{org, name, w.User, f, time.Now()}), nil
+	return s.imports.keep(kept{org, name, w.User, f, time.Now(), len(content)}), nil
 }
 
 // KeptImport gives a kept file with the change that a choice makes of it;
