@@ -88,6 +88,9 @@ func TestBrowser(t *testing.T) {
 	// The build, live: the card is kept up to date, and the page loaded again at its
 	// end.
 	b.Wait(`["queued", "running", "succeeded"].includes(document.querySelector("#run-state").textContent)`, 10*time.Second)
+	if browsertest.Eval[bool](b, `document.querySelector("#run-place") !== null && document.querySelector("#run-state").textContent !== "queued"`) {
+		t.Error("a build that has begun still has a place in the queue")
+	}
 	b.Look("07-building")
 	b.Wait(`document.querySelector("#run-state").textContent === "succeeded" && document.querySelector("#percent")`, 3*time.Minute)
 	b.Look("08-builds")

@@ -40,6 +40,9 @@
     part("state").className = "state " + run.state;
     part("stage").textContent = run.state === "running" && run.stage ? (stages[run.stage] || run.stage) + (run.total ? ", " + run.done + " of " + run.total : "") : "";
     part("message").textContent = run.message;
+    // What has begun waits no more.
+    const place = part("place");
+    if (place && run.state !== "queued") place.remove();
     const bar = part("progress");
     bar.hidden = run.state !== "running" || !run.total;
     bar.max = run.total || 1;
