@@ -30,6 +30,11 @@ func BranchOf(ctx context.Context) string {
 	return b
 }
 
+// onLine gives a context for what is asked about a branch.
+func onLine(ctx context.Context, branch string) context.Context {
+	return context.WithValue(ctx, branchKey{}, branch)
+}
+
 // onBranch is where a form leads to: a page of the project on the same branch.
 func onBranch(r *http.Request, next string) string {
 	b := BranchOf(r.Context())
@@ -89,7 +94,7 @@ func (s *Server) openWith(r *http.Request, has func(*Project) bool) (*Project, *
 		return nil, r, berr
 	}
 	for _, b := range names[1:] {
-		there := context.WithValue(ctx, branchKey{}, b)
+		there := onLine(ctx, b)
 		if q, err := s.backend.Project(there, org, name); err == nil && has(q) {
 			return q, r.WithContext(there), nil
 		}

@@ -3,7 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -489,12 +489,13 @@ func (s *Server) adminPage(w http.ResponseWriter, r *http.Request) {
 	s.render(w, r, http.StatusOK, "admin", "Administration", v)
 }
 
-// events tells a watcher of a project how far its newest build is, as server-sent
-// events: one now, one at each change, at most two a second, and a comment now and
-// then so that the connection is seen to live.
+// events tells a watcher of a project how far its newest build is, and of another
+// commit on the branch that is looked at, as server-sent events: one now, one at each
+// change, at most two a second, and a comment now and then so that the connection is
+// seen to live.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
-	org, name := r.PathValue("org"), r.PathValue("project")
-	if err := s.read(r.Context(), org, name); err != nil {
+	ctx, org, name := r.Context(), r.PathValue("org"), r.PathValue("project")
+	if err := s.read(ctx, org, name); err != nil {
 		s.fail(w, r, err)
 		return
 	}
@@ -502,55 +503,64 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, fault.New(fault.Unsupported, "this server builds nothing"))
 		return
 	}
-	c := http.NewResponseController(w)
-	if err := c.SetWriteDeadline(time.Time{}); err != nil {
-		s.fail(w, r, err)
-		return
-	}
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no")
-	beat := time.NewTicker(20 * time.Second)
+	c := http.NewResponseController(w)
+	// tell sends what has a time to be taken in: whoever takes nothing is let go.
+	tell := func(text string) error {
+		if err := c.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(w, text); err != nil {
+			return err
+		}
+		return c.Flush()
+	}
+	beat := time.NewTicker(stillHere)
 	defer beat.Stop()
-	defer s.heads.watch(org + "/" + name)()
-	commit, moved := s.heads.now(org + "/" + name)
+	line := branchLine{org, name, BranchOf(ctx)}
+	defer s.heads.watch(line)()
+	commit, moved := s.heads.now(line)
 	sure := time.Now()
 	for {
 		// Who was signed out, or is no member any more, is told no more.
-		if time.Since(sure) > sureFor {
-			a, err := s.identify(r)
-			if err != nil || s.read(context.WithValue(r.Context(), askerKey{}, a), org, name) != nil {
+		if time.Since(sure) > s.sureFor {
+			var err error
+			if ctx, err = s.stillWho(r); err != nil || s.read(ctx, org, name) != nil {
 				return
 			}
 			sure = time.Now()
 		}
-		if now, next := s.heads.now(org + "/" + name); now != commit {
+		text := ""
+		if now, next := s.heads.now(line); now != commit {
 			if commit != "" {
-				fmt.Fprint(w, headEvent(now))
+				text = headEvent(now)
 			}
 			commit, moved = now, next
 		}
 		st, ok, changed := s.opts.Watch(org + "/" + name)
 		if ok {
-			if err := writeEvent(w, st); err != nil {
+			b, err := json.Marshal(st)
+			if err != nil {
 				return
 			}
+			text += "event: run\ndata: " + string(b) + "\n\n"
 		} else {
-			fmt.Fprint(w, ": nothing yet\n\n")
+			text += ": nothing yet\n\n"
 		}
-		if err := c.Flush(); err != nil {
+		if err := tell(text); err != nil {
 			return
 		}
 		for waiting := true; waiting; {
 			select {
-			case <-r.Context().Done():
+			case <-ctx.Done():
 				return
 			case <-s.stopping:
 				return
 			case <-beat.C:
-				fmt.Fprint(w, ": still here\n\n")
-				if err := c.Flush(); err != nil {
+				if err := tell(": still here\n\n"); err != nil {
 					return
 				}
 			case <-changed:
@@ -560,18 +570,16 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		select {
-		case <-time.After(500 * time.Millisecond):
-		case <-r.Context().Done():
+		case <-time.After(eventPause):
+		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func writeEvent(w http.ResponseWriter, st jobs.State) error {
-	b, err := json.Marshal(st)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(w, "event: run\ndata: %s\n\n", b)
-	return err
+// stillWho identifies whoever makes a long request anew, and gives the request's
+// context for who it is by now: nobody, if they signed out.
+func (s *Server) stillWho(r *http.Request) (context.Context, error) {
+	a, err := s.identify(r)
+	return context.WithValue(r.Context(), askerKey{}, a), err
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -13,13 +12,14 @@ import (
 // Heads is what a backend can do beside Backend whose projects' newest commits are
 // followed.
 type Heads interface {
-	// NewestCommit is the head of a project; fault.NotFound if there is none.
+	// NewestCommit is the head of a project on the branch of BranchOf; fault.NotFound if
+	// there is none.
 	NewestCommit(ctx context.Context, org, name string) (digest.Digest, error)
 }
 
 const (
-	// headsEvery is how often the heads of watched projects are looked at; with many
-	// projects less often.
+	// headsEvery is how often the heads of watched branches are looked at; with many
+	// of them less often.
 	headsEvery = 500 * time.Millisecond
 	headsEach  = 5 * time.Millisecond
 	// sureFor is how long a watcher is believed to be who it was.
@@ -27,16 +27,19 @@ const (
 )
 
 // heads tells watchers of new commits, whoever made them: another person, or another
-// process on the same data directory. However many watch a project, its head is
-// looked at once.
+// process on the same data directory. However many watch a branch, its head is looked
+// at once.
 type heads struct {
 	of   Heads
 	mu   sync.Mutex // guards all below
-	all  map[string]*head
+	all  map[branchLine]*head
 	stop context.CancelFunc // ends the look-out; nil: it does not run
 }
 
-// head is a watched project's.
+// branchLine is a branch of a project; without a name it is the default one.
+type branchLine struct{ org, project, branch string }
+
+// head is a watched branch's.
 type head struct {
 	watchers int
 	commit   digest.Digest // empty: not known yet
@@ -48,20 +51,20 @@ func newHeads(b Backend) *heads {
 	if !ok {
 		return nil
 	}
-	return &heads{of: of, all: map[string]*head{}}
+	return &heads{of: of, all: map[branchLine]*head{}}
 }
 
-// watch begins to follow a project; it ends with leave.
-func (h *heads) watch(project string) (leave func()) {
+// watch begins to follow a branch; it ends with leave, which is called once.
+func (h *heads) watch(line branchLine) (leave func()) {
 	if h == nil {
 		return func() {}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	x := h.all[project]
+	x := h.all[line]
 	if x == nil {
 		x = &head{woken: make(chan struct{})}
-		h.all[project] = x
+		h.all[line] = x
 	}
 	x.watchers++
 	if h.stop == nil {
@@ -73,7 +76,7 @@ func (h *heads) watch(project string) (leave func()) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if x.watchers--; x.watchers == 0 {
-			delete(h.all, project)
+			delete(h.all, line)
 		}
 		if len(h.all) == 0 && h.stop != nil {
 			h.stop()
@@ -82,15 +85,15 @@ func (h *heads) watch(project string) (leave func()) {
 	}
 }
 
-// now gives a watched project's head, empty if it is not known, and a channel that is
+// now gives a watched branch's head, empty if it is not known, and a channel that is
 // closed when it is another.
-func (h *heads) now(project string) (digest.Digest, <-chan struct{}) {
+func (h *heads) now(line branchLine) (digest.Digest, <-chan struct{}) {
 	if h == nil {
 		return "", nil
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	x := h.all[project]
+	x := h.all[line]
 	if x == nil {
 		return "", nil
 	}
@@ -101,19 +104,18 @@ func (h *heads) now(project string) (digest.Digest, <-chan struct{}) {
 func (h *heads) lookOut(ctx context.Context) {
 	for {
 		h.mu.Lock()
-		names := make([]string, 0, len(h.all))
-		for n := range h.all {
-			names = append(names, n)
+		lines := make([]branchLine, 0, len(h.all))
+		for l := range h.all {
+			lines = append(lines, l)
 		}
 		h.mu.Unlock()
-		for _, n := range names {
-			org, name, _ := strings.Cut(n, "/")
-			id, err := h.of.NewestCommit(ctx, org, name)
+		for _, l := range lines {
+			id, err := h.of.NewestCommit(onLine(ctx, l.branch), l.org, l.project)
 			if err != nil {
 				continue // it is asked for again; pages say what is wrong
 			}
 			h.mu.Lock()
-			if x := h.all[n]; x != nil && x.commit != id {
+			if x := h.all[l]; x != nil && x.commit != id {
 				x.commit = id
 				close(x.woken)
 				x.woken = make(chan struct{})
@@ -123,7 +125,7 @@ func (h *heads) lookOut(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(max(headsEvery, headsEach*time.Duration(len(names)))):
+		case <-time.After(max(headsEvery, headsEach*time.Duration(len(lines)))):
 		}
 	}
 }

@@ -18,10 +18,13 @@ type line struct {
 	asked int
 }
 
-func (l *line) NewestCommit(_ context.Context, org, name string) (digest.Digest, error) {
+func (l *line) NewestCommit(ctx context.Context, org, name string) (digest.Digest, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.asked++
+	if b := BranchOf(ctx); b != "" {
+		name += " " + b
+	}
 	if d, ok := l.at[org+"/"+name]; ok {
 		return d, nil
 	}
@@ -32,23 +35,24 @@ func (l *line) NewestCommit(_ context.Context, org, name string) (digest.Digest,
 // many watch, and nobody looks when nobody watches.
 func TestHeads(t *testing.T) {
 	one, two := digest.FromBytes([]byte("one")), digest.FromBytes([]byte("two"))
+	web := branchLine{"acme", "web", ""}
 	l := &line{at: map[string]digest.Digest{"acme/web": one}}
-	h := &heads{of: l, all: map[string]*head{}}
+	h := &heads{of: l, all: map[branchLine]*head{}}
 	const watchers = 200
 	var ready, told sync.WaitGroup
 	ready.Add(watchers)
 	for range watchers {
 		told.Go(func() {
-			defer h.watch("acme/web")()
-			known, woken := h.now("acme/web")
+			defer h.watch(web)()
+			known, woken := h.now(web)
 			for known == "" {
 				<-woken
-				known, woken = h.now("acme/web")
+				known, woken = h.now(web)
 			}
 			ready.Done()
 			for known != two {
 				<-woken
-				known, woken = h.now("acme/web")
+				known, woken = h.now(web)
 			}
 		})
 	}
@@ -74,8 +78,36 @@ func TestHeads(t *testing.T) {
 		t.Errorf("%q", e)
 	}
 	var none *heads
-	none.watch("acme/web")()
-	if d, c := none.now("acme/web"); d != "" || c != nil {
+	none.watch(web)()
+	if d, c := none.now(web); d != "" || c != nil {
 		t.Error("a backend without heads has some")
 	}
+}
+
+// Who watches a branch is told of that branch's commits, and of no other's.
+func TestHeadsOfBranches(t *testing.T) {
+	one, two := digest.FromBytes([]byte("one")), digest.FromBytes([]byte("two"))
+	l := &line{at: map[string]digest.Digest{"acme/web": one, "acme/web next": one}}
+	h := &heads{of: l, all: map[branchLine]*head{}}
+	web, next := branchLine{"acme", "web", ""}, branchLine{"acme", "web", "next"}
+	defer h.watch(web)()
+	defer h.watch(next)()
+	wait := func(line branchLine, want digest.Digest) {
+		t.Helper()
+		end := time.After(time.Minute)
+		for known, woken := h.now(line); known != want; known, woken = h.now(line) {
+			select {
+			case <-woken:
+			case <-end:
+				t.Fatalf("the head of %v is %q, want %s", line, known, want)
+			}
+		}
+	}
+	wait(web, one)
+	wait(next, one)
+	l.mu.Lock()
+	l.at["acme/web next"] = two
+	l.mu.Unlock()
+	wait(next, two)
+	wait(web, one)
 }

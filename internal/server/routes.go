@@ -71,7 +71,10 @@ func (s *Server) routes() http.Handler {
 			return
 		}
 		if b := r.URL.Query().Get("branch"); b != "" {
-			r = r.WithContext(context.WithValue(r.Context(), branchKey{}, b))
+			there := r.WithContext(onLine(r.Context(), b))
+			defer func() { r.Pattern = there.Pattern }() // for the request's line in the log
+			orgs.ServeHTTP(w, there)
+			return
 		}
 		orgs.ServeHTTP(w, r)
 	})
@@ -223,6 +226,12 @@ func codeOf(err error) int {
 		return http.StatusNotImplemented
 	}
 	return http.StatusInternalServerError
+}
+
+// cutAdvice takes an error's text apart: what is wrong, and what to do about it.
+func cutAdvice(text string) (problem, advice string) {
+	problem, advice, _ = strings.Cut(text, "\n  ")
+	return problem, advice
 }
 
 // say gives the text of an error that may leave the house: what has a kind was

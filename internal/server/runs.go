@@ -364,7 +364,7 @@ func fromOf(text string) (int64, error) {
 const (
 	eventPause = 500 * time.Millisecond // between two events
 	stepsPause = time.Second            // between two lists of steps
-	stillHere  = 15 * time.Second       // after which the right to read is asked for again
+	stillHere  = 15 * time.Second       // after which a watcher is sent something at least
 	writeTime  = 20 * time.Second       // in which a watcher has to take an event
 )
 
@@ -435,7 +435,7 @@ func (s *Server) runFeed(w http.ResponseWriter, r *http.Request, fail func(http.
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no")
 	f := &feed{w: w, c: http.NewResponseController(w), step: q.Get("step"), next: from}
-	asked := f.step
+	asked, sure := f.step, time.Now()
 	beat := time.NewTicker(stillHere)
 	defer beat.Stop()
 	for {
@@ -461,14 +461,12 @@ func (s *Server) runFeed(w http.ResponseWriter, r *http.Request, fail func(http.
 		if later {
 			again = time.After(stepsPause)
 		}
-		ask := live == nil
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.stopping:
 			return
 		case <-beat.C:
-			ask = true
 			if err := f.c.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
 				return
 			}
@@ -482,8 +480,14 @@ func (s *Server) runFeed(w http.ResponseWriter, r *http.Request, fail func(http.
 		case <-ctx.Done():
 			return
 		}
-		// Whoever may not read it any more is told no more. It is asked when it may
-		// have ended, and now and then.
+		// Who was signed out, or is no member any more, is told no more.
+		ask := live == nil
+		if time.Since(sure) > s.sureFor {
+			if ctx, err = s.stillWho(r); err != nil {
+				return
+			}
+			ask, sure = true, time.Now()
+		}
 		if st, ok, _ := s.opts.Watch(org + "/" + name); ask || !ok || st.Run != run.ID || st.State != run.State {
 			if run, live, err = p.Follow(ctx, asks(ctx).Who, org, name, id); err != nil {
 				return
