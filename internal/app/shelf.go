@@ -88,16 +88,25 @@ type shelved struct {
 	faults   faultsFound
 }
 
-// lazy is a value that is made once.
+// lazy is a value that is made once. What failed is made again by whoever asks next:
+// the database may have been away.
 type lazy[T any] struct {
-	once sync.Once
+	mu   sync.Mutex // guards all, held while it is made
+	made bool
 	v    T
-	err  error
 }
 
 func (l *lazy[T]) get(make func() (T, error)) (T, error) {
-	l.once.Do(func() { l.v, l.err = make() })
-	return l.v, l.err
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.made {
+		return l.v, nil
+	}
+	v, err := make()
+	if err == nil {
+		l.v, l.made = v, true
+	}
+	return v, err
 }
 
 func newShelf(a *App) *shelf {

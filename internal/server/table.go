@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"html/template"
@@ -94,6 +95,7 @@ type table struct {
 	once        sync.Once
 	err         error
 	html        []byte
+	weight      int    // as counted in tables.bytes; guarded by tables.mu
 	packed      []byte // html as blocks of deflate (RFC 1951) that need nothing before them; it ends on a byte
 	sum         string // of html
 	shown       int    // rows that the filter lets through, on all pages
@@ -170,6 +172,9 @@ func selected(all []option, value string) []option {
 	return out
 }
 
+// errUnfinished is what whoever comes later hears of a table whose making panicked.
+var errUnfinished = errors.New("the table could not be made")
+
 // table gives a table, made by build if it is not kept.
 func (t *tables) table(k tableKey, build func(*table) error) (*table, error) {
 	t.mu.Lock()
@@ -184,6 +189,7 @@ func (t *tables) table(k tableKey, build func(*table) error) (*table, error) {
 	}
 	t.mu.Unlock()
 	v.once.Do(func() {
+		v.err = errUnfinished // should build panic
 		v.err = build(v)
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -192,7 +198,8 @@ func (t *tables) table(k tableKey, build func(*table) error) (*table, error) {
 		case v.err != nil:
 			t.drop(k)
 		default:
-			t.bytes += len(v.html) + len(v.packed)
+			v.weight = len(v.html) + len(v.packed)
+			t.bytes += v.weight
 		}
 	})
 	return v, v.err
@@ -201,7 +208,7 @@ func (t *tables) table(k tableKey, build func(*table) error) (*table, error) {
 // drop takes a table out; the caller holds mu.
 func (t *tables) drop(k tableKey) {
 	if v := t.all[k]; v != nil {
-		t.bytes -= len(v.html) + len(v.packed)
+		t.bytes -= v.weight // nothing while it is being made
 		delete(t.all, k)
 	}
 	for i, o := range t.order {

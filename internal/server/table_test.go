@@ -208,6 +208,50 @@ func TestTableIsMadeOnce(t *testing.T) {
 	}
 }
 
+// A table that gives way to others while it is still being made is counted neither
+// before nor after.
+func TestTableGivesWayWhileItIsMade(t *testing.T) {
+	made := newTables(&Project{})
+	begun, finish, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		_, err := made.table(tableKey{Page: 1}, func(v *table) error {
+			v.html = make([]byte, 1000)
+			close(begun)
+			<-finish
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}()
+	<-begun
+	for n := range maxTables {
+		if _, err := made.table(tableKey{Page: n + 2}, func(v *table) error { v.html = make([]byte, 10); return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(finish)
+	<-done
+	made.mu.Lock()
+	defer made.mu.Unlock()
+	if made.bytes != maxTables*10 || len(made.all) != maxTables {
+		t.Errorf("%d bytes of %d tables", made.bytes, len(made.all))
+	}
+}
+
+// A table whose making panicked is an error, and never a page without rows.
+func TestTableWhoseMakingPanics(t *testing.T) {
+	made := newTables(&Project{})
+	func() {
+		defer func() { _ = recover() }()
+		_, _ = made.table(tableKey{}, func(*table) error { panic("a fault of ours") })
+	}()
+	if v, err := made.table(tableKey{}, func(*table) error { return nil }); err == nil && len(v.html) == 0 {
+		t.Error("a table without rows is shown")
+	}
+}
+
 // What was made of other projects goes when there is too much of it.
 func TestMadeIsBounded(t *testing.T) {
 	c := newCache()
