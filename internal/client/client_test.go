@@ -15,6 +15,8 @@ import (
 	"hallmark/internal/api"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
+	"hallmark/internal/policy"
+	"hallmark/internal/status"
 )
 
 func wantKind(t *testing.T, err error, k fault.Kind) {
@@ -170,6 +172,26 @@ func TestForeignAnswers(t *testing.T) {
 	}
 	_, err = c.Whoami(t.Context())
 	wantKind(t, err, fault.Unavailable)
+}
+
+// TestCountsOfACommit: a server that counts its rows otherwise than they are is found
+// out, by the percentage alone too.
+func TestCountsOfACommit(t *testing.T) {
+	half, full := 0, 100
+	for percent, ok := range map[*int]bool{&half: true, &full: false, nil: false} {
+		c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(status.Document{Project: "a/b", Commit: "commit:" + digest.FromBytes(nil).String(),
+				Summary: status.Summary{Artifacts: 1, Community: 1, PercentSecure: percent}, Artifacts: []status.Row{{PURL: "pkg:pypi/six@1.0", Class: policy.Community}}})
+		})
+		v, err := c.VerifyCommit(t.Context(), "a/b", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v.OK != ok {
+			t.Errorf("%+v", v.Checks)
+		}
+	}
 }
 
 // TestFormToken: without a token what changes something brings the form token that

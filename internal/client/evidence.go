@@ -219,11 +219,11 @@ func (c *Client) VerifyCommit(ctx context.Context, name, commit string) (*api.Ve
 		}
 		c.verify(e, v, r.Class == policy.Secure)
 	}
-	want := status.Summary{Artifacts: len(d.Artifacts), Secure: secure, Community: len(d.Artifacts) - secure}
-	if d.Summary.Artifacts != want.Artifacts || d.Summary.Secure != want.Secure || d.Summary.Community != want.Community {
-		err = fmt.Errorf("the status says %d, %d and %d", d.Summary.Artifacts, d.Summary.Secure, d.Summary.Community)
+	want := status.Summary{Artifacts: len(d.Artifacts), Secure: secure, Community: len(d.Artifacts) - secure, PercentSecure: policy.Percent(secure, len(d.Artifacts))}
+	if got := d.Summary; got.Artifacts != want.Artifacts || got.Secure != want.Secure || got.Community != want.Community || got.Percent() != want.Percent() {
+		err = fmt.Errorf("the status says %d, %d, %d and %s", got.Artifacts, got.Secure, got.Community, got.Percent())
 	}
-	v.Add("", fmt.Sprintf("the status counts its rows: %d, %d secure, %d community", want.Artifacts, want.Secure, want.Community), err)
+	v.Add("", fmt.Sprintf("the status counts its rows: %d, %d secure, %d community, %s", want.Artifacts, want.Secure, want.Community, want.Percent()), err)
 	return v, nil
 }
 
