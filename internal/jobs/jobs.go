@@ -157,9 +157,13 @@ func (q *Queue) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if q.turns, err = q.cfg.Rows.LastTurns(ctx); err != nil {
+	turns, err := q.cfg.Rows.LastTurns(ctx)
+	if err != nil {
 		return err
 	}
+	q.mu.Lock()
+	q.turns = turns
+	q.mu.Unlock()
 	for _, r := range open {
 		if r.State == store.RunRunning {
 			r.State, r.Message, r.Started = store.RunQueued, "The server ended while it ran; what was built is kept.", time.Time{}
@@ -197,11 +201,7 @@ func (q *Queue) Add(id string) store.Also {
 // Cancel ends a run, or takes it out of the queue. One that has ended is
 // fault.Conflict.
 func (q *Queue) Cancel(ctx context.Context, id, who string) error {
-	q.mu.Lock()
-	cancel := q.running[id]
-	q.mu.Unlock()
-	if cancel != nil {
-		cancel(fmt.Errorf("%w by %s", errCancelled, who))
+	if q.interrupt(id, who) {
 		return nil
 	}
 	r, err := q.cfg.Rows.Run(ctx, id)
@@ -212,8 +212,25 @@ func (q *Queue) Cancel(ctx context.Context, id, who string) error {
 	if err := q.cfg.Rows.SetRun(ctx, r); err != nil {
 		return err
 	}
-	q.put(state(r))
+	q.mu.Lock()
+	delete(q.passed, id)
+	q.mu.Unlock()
+	// It may have begun meanwhile, before its row said that it is cancelled.
+	if !q.interrupt(id, who) {
+		q.put(state(r))
+	}
 	return nil
+}
+
+// interrupt ends a run that is at work; false if it is not.
+func (q *Queue) interrupt(id, who string) bool {
+	q.mu.Lock()
+	cancel := q.running[id]
+	q.mu.Unlock()
+	if cancel != nil {
+		cancel(fmt.Errorf("%w by %s", errCancelled, who))
+	}
+	return cancel != nil
 }
 
 type worker struct {
