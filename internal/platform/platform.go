@@ -103,7 +103,8 @@ type Service struct {
 	badge    []byte  // what badges' tokens are made with; nil: there are none
 	previews *previews
 	imports  imports
-	good     sync.Map // projects that were found to be 100 % secure, and until when that is believed
+	ranking  sync.Mutex // held while a run's priority is changed
+	good     sync.Map   // projects that were found to be 100 % secure, and until when that is believed
 }
 
 // New makes a service. queue may be nil: then nothing is built here.

@@ -92,6 +92,9 @@ func (s *Service) SetLevel(ctx context.Context, w Who, org, name, id string, lev
 }
 
 func (s *Service) rank(ctx context.Context, w Who, run string, set func(p *store.Priority)) error {
+	// One at a time: each keeps what another has set.
+	s.ranking.Lock()
+	defer s.ranking.Unlock()
 	have, err := s.rows.Priorities(ctx)
 	if err != nil {
 		return err
