@@ -54,6 +54,9 @@ type metrics struct {
 	stats Stats
 	asked time.Time // when stats were asked for
 	known bool      // stats are there
+	begun bool      // they were asked for once, and that was answered
+
+	first sync.Mutex // held while stats are asked for the first time; taken before mu
 }
 
 // The surfaces of the server.
@@ -107,13 +110,20 @@ func (m *metrics) count(p string, code int, took time.Duration, stream bool) {
 const statsAge = 10 * time.Second
 
 // latest gives the stats, asked for anew if they are old. While one request asks, the
-// others get those that there are.
+// others get those that there are; of a server that has just begun they wait for the
+// first ones.
 func (s *Server) latest(ctx context.Context) (Stats, bool) {
 	if s.opts.Stats == nil {
 		return Stats{}, false
 	}
 	m := &s.metrics
 	m.mu.Lock()
+	if !m.begun {
+		m.mu.Unlock()
+		m.first.Lock()
+		defer m.first.Unlock()
+		m.mu.Lock()
+	}
 	if time.Since(m.asked) < statsAge {
 		defer m.mu.Unlock()
 		return m.stats, m.known
@@ -128,7 +138,7 @@ func (s *Server) latest(ctx context.Context) (Stats, bool) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.known = err == nil
+	m.known, m.begun = err == nil, true
 	if err == nil {
 		m.stats = st
 	}

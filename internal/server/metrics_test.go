@@ -80,6 +80,38 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// Two that ask a server that has just begun are both told the numbers.
+func TestFirstMetrics(t *testing.T) {
+	asked, answer := make(chan struct{}, 10), make(chan struct{})
+	s, err := New(sample(t), Options{SingleUser: true, Log: slog.New(slog.DiscardHandler), Stats: func(context.Context) (Stats, error) {
+		asked <- struct{}{}
+		<-answer
+		return Stats{Queued: 2}, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := make(chan bool)
+	ask := func() {
+		st, ok := s.latest(t.Context())
+		known <- ok && st.Queued == 2
+	}
+	go ask()
+	<-asked
+	go ask()
+	select {
+	case <-known:
+		t.Fatal("the second is told that there are none")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(answer)
+	for range 2 {
+		if !<-known {
+			t.Error("one is told that there are none")
+		}
+	}
+}
+
 // Each request is one line with its route, and none of what may be secret in its
 // address.
 func TestRequestLines(t *testing.T) {
@@ -89,7 +121,7 @@ func TestRequestLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	ids := map[string]bool{}
-	for _, path := range []string{"/acme/web?token=SECRET", "/link/SECRET", "/api/v1/projects/acme/web/status?key=SECRET", "/SECRET/SECRET/SECRET/SECRET", "/healthz?SECRET"} {
+	for _, path := range []string{"/acme/web?token=SECRET", "/acme/web?branch=SECRET", "/link/SECRET", "/api/v1/projects/acme/web/status?key=SECRET", "/SECRET/SECRET/SECRET/SECRET", "/healthz?SECRET"} {
 		b.Reset()
 		r := httptest.NewRequest("GET", path, nil)
 		r.Host = "localhost"
@@ -117,7 +149,7 @@ func TestRequestLines(t *testing.T) {
 		if err := json.Unmarshal(b.Bytes(), &l); err != nil || l.Request != id || l.Method != "GET" || l.Status != w.Code || l.Route == "" || l.MS == nil {
 			t.Errorf("%s: %s (%v)", path, b.String(), err)
 		}
-		if path == "/acme/web?token=SECRET" && l.Route != "/{org}/{project}" {
+		if strings.HasPrefix(path, "/acme/web?") && l.Route != "/{org}/{project}" {
 			t.Errorf("%s took the route %q", path, l.Route)
 		}
 	}
