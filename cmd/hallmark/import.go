@@ -67,7 +67,7 @@ func (c *importCmd) Run(e *env) error {
 		}
 	}
 	if !c.DryRun && len(i.Taken) > 0 {
-		id, commit, err := a.CommitConfig(e.ctx, e.global.Dir, i.Config, i.ImportMessage(c.Replace))
+		id, commit, err := a.CommitConfig(e.ctx, e.global.Dir, i.Config, f.Message(i.Taken, c.Replace))
 		if err != nil {
 			return err
 		}

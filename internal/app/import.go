@@ -2,13 +2,11 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/pypi"
-	"hallmark/internal/fault"
 	"hallmark/internal/lockfile"
 	"hallmark/internal/project"
 	"hallmark/internal/remedy"
@@ -44,8 +42,8 @@ func (a *App) Import(dir string, f lockfile.File, c lockfile.Choice, replace boo
 	if i.Taken, i.Left, err = f.Choose(c); err != nil {
 		return Import{}, err
 	}
-	if len(i.Taken) == 0 && replace {
-		return i, fault.Advise(fault.Conflict, "Choose more of it, or add it to what the project asks for.", "nothing of %s is taken, and the project would ask for nothing", f.Name)
+	if err := f.Enough(i.Taken, replace); err != nil {
+		return i, err
 	}
 	i.Add, i.Remove = lockfile.Change(cfg.Requirements, i.Taken, replace)
 	cfg.Requirements = Changed(cfg.Requirements, i.Add, i.Remove)
@@ -69,15 +67,6 @@ func Changed(have, add, remove []string) []string {
 	}
 	slices.Sort(out)
 	return out
-}
-
-// ImportMessage is the message of the commit that takes a file over.
-func (i Import) ImportMessage(replace bool) string {
-	how := "add"
-	if replace {
-		how = "replace by"
-	}
-	return fmt.Sprintf("import %s (%s): %s %d of its packages", i.File.Name, i.File.Format, how, len(i.Taken))
 }
 
 // CommitConfig makes a configuration that of the folder dir, and commits it.

@@ -342,6 +342,24 @@ func (f File) Choose(c Choice) (taken []Found, left []Left, err error) {
 	return taken, left, nil
 }
 
+// Enough is fault.Conflict if nothing of a file is taken and the project would ask for
+// nothing else: a choice that takes nothing must not empty it.
+func (f File) Enough(taken []Found, replace bool) error {
+	if len(taken) > 0 || !replace {
+		return nil
+	}
+	return fault.Advise(fault.Conflict, "Choose more of it, or add it to what the project asks for.", "nothing of %s is taken, and the project would ask for nothing", f.Name)
+}
+
+// Message is that of the commit that takes the file over.
+func (f File) Message(taken []Found, replace bool) string {
+	how := "add"
+	if replace {
+		how = "replace by"
+	}
+	return fmt.Sprintf("import %s (%s): %s %d of its packages", f.Name, f.Format, how, len(taken))
+}
+
 // Change is what has to be added to a project's requirements, and which packages
 // taken out of them, so that it asks for what was taken: beside what it asks for
 // already, or, with replace, for nothing else. Requirements that stand already are

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"fmt"
 	"path"
 	"strings"
 	"sync"
@@ -63,12 +62,8 @@ func (s *Service) importOf(ctx context.Context, w Who, org, name, branch string,
 	if i.Taken, i.Left, err = f.Choose(c.Choice); err != nil {
 		return Import{}, err
 	}
-	// A choice that takes nothing must not empty the project.
-	if len(i.Taken) == 0 {
-		if c.Replace {
-			return i, fault.Advise(fault.Conflict, "Choose more of it, or add it to what the project asks for.", "nothing of %s is taken, and the project would ask for nothing", f.Name)
-		}
-		return i, nil
+	if err := f.Enough(i.Taken, c.Replace); err != nil || len(i.Taken) == 0 {
+		return i, err
 	}
 	i.Change.Add, i.Change.Remove = lockfile.Change(head.Requirements, i.Taken, c.Replace)
 	i.Stands = len(i.Taken) - len(i.Change.Add)
@@ -77,11 +72,7 @@ func (s *Service) importOf(ctx context.Context, w Who, org, name, branch string,
 		at := c.AtTime.UTC().Truncate(time.Second)
 		i.Change.AtTime = &at
 	}
-	how := "add"
-	if c.Replace {
-		how = "replace by"
-	}
-	i.Change.Message = fmt.Sprintf("import %s (%s): %s %d of its packages", f.Name, f.Format, how, len(i.Taken))
+	i.Change.Message = f.Message(i.Taken, c.Replace)
 	return i, nil
 }
 
