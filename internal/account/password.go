@@ -77,7 +77,8 @@ func (s *Service) verify(ctx context.Context, phc, password string) (bool, error
 	return matches(phc, password)
 }
 
-// maxWrong is how many wrong passwords an address may send in a window.
+// maxWrong is how many answers that are refused, at whichever door, an address may
+// send in a window.
 const maxWrong = 60
 
 // guess is verify for whoever signs in from somewhere; asked is false if too many

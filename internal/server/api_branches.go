@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"net/http"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -138,13 +137,4 @@ const maxImport = 2*lockfile.MaxBytes + 64<<10
 func importDocument(i platform.Import) api.Imported {
 	return api.Imported{File: i.File.Name, Format: string(i.File.Format), DirectKnown: i.File.DirectKnown, Taken: append([]lockfile.Found{}, i.Taken...), LeftOut: append([]lockfile.Left{}, i.Left...),
 		Notes: append([]string{}, i.File.Notes...), Stands: i.Stands, Add: append([]string{}, i.Change.Add...), Remove: append([]string{}, i.Change.Remove...), Base: "commit:" + i.Base.String()}
-}
-
-// nowIf is the catalog time of this moment, if that is wanted.
-func nowIf(want bool) *time.Time {
-	if !want {
-		return nil
-	}
-	now := time.Now().UTC().Truncate(time.Second)
-	return &now
 }

@@ -220,7 +220,7 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) {
 	value, err := s.opts.Accounts.SignIn(r.Context(), name, r.PostForm.Get("password"), s.address(r), r.UserAgent())
 	if err != nil {
 		code, text := s.say(r, err)
-		message, advice, _ := strings.Cut(text, "\n  ")
+		message, advice := cutAdvice(text)
 		s.render(w, r, code, "signin", "Sign in", signInView{waysView: s.waysView(), Next: next, Name: name, Problem: message, Advice: advice})
 		return
 	}
@@ -294,7 +294,7 @@ func (s *Server) useLink(w http.ResponseWriter, r *http.Request) {
 	u, err := s.opts.Accounts.Use(ctx, secret, a.Principal, strings.TrimSpace(f.Get("name")), f.Get("display"), f.Get("password"), a.Address)
 	if err != nil {
 		code, text := s.say(r, err)
-		message, advice, _ := strings.Cut(text, "\n  ")
+		message, advice := cutAdvice(text)
 		v := linkView{frame: framed(ctx), Purpose: string(l.Purpose), Org: l.Org, Role: l.Role, Name: f.Get("name"), Display: f.Get("display"), Problem: message, Advice: advice,
 			Joins: l.Purpose == "invite" && a.SignedIn()}
 		v.signIn(r)

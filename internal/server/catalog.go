@@ -163,7 +163,7 @@ func (s *Server) find(r *http.Request, text string, ask bool) (found, int, error
 			return f, 0, err
 		}
 		code, text := s.say(r, err)
-		f.Problem, f.Advice, _ = strings.Cut(text, "\n  ")
+		f.Problem, f.Advice = cutAdvice(text)
 		return f, code, nil
 	}
 	return f, http.StatusOK, nil

@@ -152,8 +152,10 @@ func (c Closure) part(edges []ClosureEdge) part {
 		return out
 	}
 	next := make([][]ClosureEdge, len(c.Nodes))
+	known := make(map[ClosureEdge]bool, len(edges))
 	for _, e := range edges {
-		if !slices.Contains(next[e.From], e) {
+		if !known[e] {
+			known[e] = true
 			next[e.From] = append(next[e.From], e)
 		}
 	}

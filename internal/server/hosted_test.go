@@ -289,7 +289,7 @@ func hear(t *testing.T, ctx context.Context, at string) <-chan event {
 // await waits for an event that tells what is wanted.
 func await(t *testing.T, events <-chan event, name, want string) event {
 	t.Helper()
-	end := time.After(20 * time.Second)
+	end := time.After(time.Minute)
 	for {
 		select {
 		case e, ok := <-events:
@@ -425,7 +425,7 @@ func TestSlowWatcher(t *testing.T) {
 	for i := range 200000 {
 		fmt.Fprintf(out, "%d: a line that a build writes, one of very many\n", i)
 	}
-	if d := time.Since(begin); d > 10*time.Second {
+	if d := time.Since(begin); d > time.Minute {
 		t.Errorf("the build took %s", d)
 	}
 	e := await(t, hear(t, ctx, w.URL+"/acme/web/builds/"+id+"/events"), "log", "199999: a line")

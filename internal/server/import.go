@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"hallmark/internal/account"
@@ -148,9 +147,3 @@ func (s *Server) importPage(w http.ResponseWriter, r *http.Request) {
 
 // Link is the page's own address, on its branch.
 func (v importView) Link() string { return v.Path() + "/import/" + url.PathEscape(v.Key) }
-
-// cutAdvice takes an error's text apart: what is wrong, and what to do about it.
-func cutAdvice(text string) (problem, advice string) {
-	problem, advice, _ = strings.Cut(text, "\n  ")
-	return problem, advice
-}

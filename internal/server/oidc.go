@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"hallmark/internal/account"
 	"hallmark/internal/fault"
@@ -105,7 +104,7 @@ func (s *Server) arrive(w http.ResponseWriter, r *http.Request) {
 func (s *Server) failSignIn(w http.ResponseWriter, r *http.Request, next string, err error) {
 	s.logCause(err)
 	code, text := s.say(r, err)
-	message, advice, _ := strings.Cut(text, "\n  ")
+	message, advice := cutAdvice(text)
 	w.Header().Set("Cache-Control", "no-store")
 	s.render(w, r, code, "signin", "Sign in", signInView{waysView: s.waysView(), Next: next, Problem: message, Advice: advice})
 }

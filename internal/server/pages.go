@@ -111,7 +111,7 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, code int, name, 
 // own, as the command prints it.
 func (s *Server) failPage(w http.ResponseWriter, r *http.Request, err error) {
 	code, text := s.say(r, err)
-	message, advice, _ := strings.Cut(text, "\n  ")
+	message, advice := cutAdvice(text)
 	s.render(w, r, code, "error", http.StatusText(code), map[string]string{"Message": message, "Advice": advice})
 }
 
@@ -360,7 +360,7 @@ func (s *Server) project(w http.ResponseWriter, r *http.Request) {
 	p, err := s.open(r.Context(), org, name)
 	if fault.Is(err, fault.Conflict) {
 		_, text := s.say(r, err)
-		message, advice, _ := strings.Cut(text, "\n  ")
+		message, advice := cutAdvice(text)
 		s.render(w, r, http.StatusOK, "empty", org+"/"+name, emptyView{s.projectHead(r.Context(), org, name, "builds"), message, advice})
 		return
 	}

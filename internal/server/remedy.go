@@ -186,7 +186,7 @@ func (s *Server) effectPage(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Refresh", "1") // the page is loaded again without a script, too
 	case p.Err != nil:
 		_, text := s.say(r, p.Err)
-		v.Problem, v.Advice, _ = strings.Cut(text, "\n  ")
+		v.Problem, v.Advice = cutAdvice(text)
 	default:
 		v.Sentence = p.Effect.Sentence()
 		if t := p.Effect.Work.Seconds; t != nil {
@@ -234,7 +234,7 @@ func (s *Server) remediesPage(w http.ResponseWriter, r *http.Request) {
 	}
 	if fault.Is(err, fault.Conflict) {
 		_, text := s.say(r, err)
-		message, advice, _ := strings.Cut(text, "\n  ")
+		message, advice := cutAdvice(text)
 		s.render(w, r, http.StatusOK, "empty", org+"/"+name, emptyView{v.projectHead, message, advice})
 		return
 	}
