@@ -208,7 +208,7 @@ func TestBrowser(t *testing.T) {
 	b.Open(h.url + "/")
 	b.Leads(`.top form button`, "/sign-in")
 	b.Open(h.url + "/acme/web")
-	if got := browsertest.Eval[string](b, `document.querySelector("main").innerText`); !strings.Contains(got, "there is no project") {
+	if got := browsertest.Eval[string](b, `document.querySelector("main").innerText`); !strings.Contains(got, "There is no project") {
 		t.Errorf("after signing out: %s", got)
 	}
 }
