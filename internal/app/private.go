@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sort"
@@ -224,16 +225,25 @@ func (a *App) holdAll(ctx context.Context) error {
 	if done, err := a.Store.AllHeld(ctx); err != nil || done {
 		return err
 	}
+	rows, err := a.heldBefore(ctx)
+	if err != nil {
+		return fmt.Errorf("find out whose evidence is: %w", err)
+	}
+	return a.Store.HoldAll(ctx, rows)
+}
+
+// heldBefore says whose the private things of all stored plans are.
+func (a *App) heldBefore(ctx context.Context) ([]store.Held, error) {
 	solutions, err := a.Store.Solutions(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	public := map[digest.Digest]bool{}
 	var held []store.Held
 	for _, sol := range solutions {
 		c, err := a.Store.Commit(ctx, sol.Commit)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		s, err := a.Stored(ctx, sol.Commit)
 		if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Corrupt) {
@@ -241,7 +251,7 @@ func (a *App) holdAll(ctx context.Context) error {
 			continue
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		names := map[string]bool{}
 		pages, err := a.pinned(s)
@@ -259,7 +269,7 @@ func (a *App) holdAll(ctx context.Context) error {
 		things := pr.private
 		said, err := a.saidOf(ctx, s.Plan, pr)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for _, d := range append(things, said...) {
 			held = append(held, store.Held{Thing: d, Org: c.Org, Project: c.Name})
@@ -275,7 +285,7 @@ func (a *App) holdAll(ctx context.Context) error {
 			seen[e], rows = true, append(rows, e)
 		}
 	}
-	return a.Store.HoldAll(ctx, rows)
+	return rows, nil
 }
 
 // saidOf gives the summaries about the private nodes of a plan.

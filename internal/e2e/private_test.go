@@ -155,9 +155,12 @@ func TestEvidenceOfPrivatePackages(t *testing.T) {
 	}
 	// Nor does the catalog name it to others.
 	for _, q := range []string{"e2e-secret", "e2e-tool"} {
-		if code, body := bob.get("/api/v1/packages?q=" + q); code == 200 && strings.Contains(body, `pkg:pypi/`+q) {
+		if _, body := bob.get("/search?q=" + q); strings.Contains(body, `pkg:pypi/`+q) {
 			t.Errorf("the catalog says of %s: %s", q, body)
 		}
+	}
+	if _, body := bob.get("/search?q=e2e-plain"); !strings.Contains(body, `pkg:pypi/e2e-plain`) {
+		t.Errorf("the catalog says of e2e-plain: %s", body)
 	}
 	acme.run(t, done, "export", "evidence", "e2e-secret", "-o", "out")
 	acme.run(t, done, "verify", "out/")
