@@ -155,11 +155,20 @@ func TestEvidenceOfPrivatePackages(t *testing.T) {
 	}
 	// Nor does the catalog name it to others.
 	for _, q := range []string{"e2e-secret", "e2e-tool"} {
-		if _, body := bob.get("/search?q=" + q); strings.Contains(body, `pkg:pypi/`+q) {
+		if _, body := bob.get("/search?q=" + q); strings.Contains(body, `pkg:pypi/`+q+`"`) {
 			t.Errorf("the catalog says of %s: %s", q, body)
 		}
 	}
-	if _, body := bob.get("/search?q=e2e-plain"); !strings.Contains(body, `pkg:pypi/e2e-plain`) {
+	// Nor is the log of its build another project's.
+	log := "/api/v1/projects/umbra/open/log?artifact=pkg:pypi/"
+	got, none := whole(bob, log+"e2e-secret@1.0", nothing), whole(bob, log+"e2e-never0@1.0", nothing)
+	if strings.ReplaceAll(got, "secret", "never0") != none || !strings.HasPrefix(got, "404") {
+		t.Errorf("the log of e2e-secret for another organization:\n%s\nwant\n%s", got, none)
+	}
+	if got := whole(bob, log+"e2e-plain@1.0", nothing); !strings.HasPrefix(got, "200") {
+		t.Errorf("the log of one's own package: %s", got)
+	}
+	if _, body := bob.get("/search?q=e2e-plain"); !strings.Contains(body, `pkg:pypi/e2e-plain"`) {
 		t.Errorf("the catalog says of e2e-plain: %s", body)
 	}
 	acme.run(t, done, "export", "evidence", "e2e-secret", "-o", "out")
