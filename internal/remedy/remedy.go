@@ -281,7 +281,7 @@ func (e Effect) Sentence() string {
 		}
 	}
 	if len(said) == 0 {
-		said = []string{"no package changes"}
+		said = []string{"No package changes"}
 	}
 	text := ""
 	for i, s := range said {

@@ -91,7 +91,7 @@ func row2(in status.Input, name string) purl.PURL {
 func TestCompare(t *testing.T) {
 	s, _ := sample(t, nil)
 	none := Compare(&s, s)
-	if len(none.Changes) != 0 || *none.Before.PercentSecure != *none.After.PercentSecure || !strings.HasPrefix(none.Sentence(), "no package changes") {
+	if len(none.Changes) != 0 || *none.Before.PercentSecure != *none.After.PercentSecure || !strings.HasPrefix(none.Sentence(), "No package changes") {
 		t.Errorf("the same: %+v", none)
 	}
 	other := s
