@@ -241,7 +241,7 @@ func Listen(addr string) (net.Listener, error) {
 	}
 	ip, err := netip.ParseAddr(host)
 	if err != nil || !ip.IsLoopback() {
-		return nil, fault.Advise(fault.Denied, "Listen on 127.0.0.1 or ::1, or have a proxy that speaks TLS in front: --behind-proxy.",
+		return nil, fault.Advise(fault.Denied, "Listen on 127.0.0.1 or ::1, give --tls-cert and --tls-key, or have a proxy that speaks TLS in front: --behind-proxy.",
 			"listen on %.100q: beyond the loopback interface passwords and tokens would go over the net in the clear", addr)
 	}
 	return listen(addr, host, port)

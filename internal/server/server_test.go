@@ -440,7 +440,7 @@ func TestNew(t *testing.T) {
 
 func TestListen(t *testing.T) {
 	for _, a := range []string{"0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:0", "example.org:0"} {
-		if l, err := Listen(a); !fault.Is(err, fault.Denied) {
+		if l, err := Listen(a); !fault.Is(err, fault.Denied) || !strings.Contains(err.Error(), "--tls-cert") || !strings.Contains(err.Error(), "--behind-proxy") {
 			if l != nil {
 				l.Close()
 			}
