@@ -85,7 +85,7 @@ func (s *Service) Resolve(ctx context.Context, w Who, org, name, ref string) (di
 	if id, ok := strings.CutPrefix(ref, "commit:"); ok || strings.HasPrefix(ref, digest.Prefix) {
 		d, err := digest.Parse(id)
 		if err != nil {
-			return "", err
+			return "", fault.New(fault.Usage, "commit %.100q: want commit:sha256: and 64 hex digits", ref)
 		}
 		_, err = s.commitOf(ctx, org, name, d)
 		return d, err

@@ -90,3 +90,13 @@ func TestManyImports(t *testing.T) {
 		t.Errorf("%d files of %d bytes are kept", left, len(file))
 	}
 }
+
+// A name of a commit that is none is the asker's mistake.
+func TestResolveWhatIsNone(t *testing.T) {
+	w := newTown(t)
+	for _, ref := range []string{"commit:x", "sha256:", "sha256:ffffffff", "commit:sha256:zz"} {
+		if _, err := w.Resolve(t.Context(), w.users["member"], "team", "web", ref); !fault.Is(err, fault.Usage) {
+			t.Errorf("%q: %v", ref, err)
+		}
+	}
+}

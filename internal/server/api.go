@@ -317,5 +317,9 @@ func commitID(s string) (digest.Digest, error) {
 	if s == "" {
 		return "", nil
 	}
-	return project.ParseCommitID("commit:" + strings.TrimPrefix(s, "commit:"))
+	id, err := project.ParseCommitID("commit:" + strings.TrimPrefix(s, "commit:"))
+	if err != nil {
+		return "", fault.New(fault.Usage, "commit %.100q: want commit:sha256: and 64 hex digits", s)
+	}
+	return id, nil
 }

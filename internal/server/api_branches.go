@@ -92,7 +92,7 @@ func (a surface) branchAPI() {
 	})
 	does(a, huma.Operation{OperationID: "import-file", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/imports", Tags: []string{tagProjects}, DefaultStatus: http.StatusOK, MaxBodyBytes: maxImport,
 		Summary: "Import a lock file or a bill of materials", Description: "One commit that asks for what the file does. With dry_run it only says what would be taken, and what left out and why; what that would bring, preview-commit tells of add and remove.",
-		Errors: []int{http.StatusUnprocessableEntity, http.StatusNotImplemented}}, func(ctx context.Context, in *struct {
+		Errors: []int{http.StatusUnprocessableEntity, http.StatusNotImplemented, http.StatusBadGateway}}, func(ctx context.Context, in *struct {
 		InProject
 		Body api.ImportRequest
 	}) (*body[api.Imported], error) {

@@ -124,7 +124,7 @@ func (a surface) buildAPI(mux *http.ServeMux) {
 			}
 			return done(p.Cancel(ctx, asks(ctx).Who, in.Org, in.Project, in.Run))
 		})
-	a.raw(mux, huma.Operation{OperationID: "watch-runs", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/events", Tags: []string{tagBuilds}, Summary: "How far the newest build is, as it goes on",
+	a.raw(mux, huma.Operation{OperationID: "watch-runs", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/events", Tags: []string{tagBuilds}, Errors: []int{http.StatusBadGateway}, Summary: "How far the newest build is, as it goes on",
 		Description: "Server-sent events of type run, each the newest state since the server's start; comments in between keep the connection."}, "text/event-stream", "Events without end", nil, s.apiEvents)
 	does(a, huma.Operation{OperationID: "explain-artifact", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/why", Tags: []string{tagBuilds}, Errors: []int{http.StatusConflict},
 		Summary: "Why an artifact is in its class", Description: "The shortest way to what is missing; where a build failed, the lines of its log that matter and what to do next."},

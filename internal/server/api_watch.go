@@ -43,7 +43,7 @@ func (a surface) watchAPI(mux *http.ServeMux) {
 				s.failAPI(w, r, err)
 			}
 		})
-	a.raw(mux, huma.Operation{OperationID: "watch-run", Method: http.MethodGet, Path: run + "/events", Tags: []string{tagBuilds}, Summary: "A build as it goes on",
+	a.raw(mux, huma.Operation{OperationID: "watch-run", Method: http.MethodGet, Path: run + "/events", Tags: []string{tagBuilds}, Errors: []int{http.StatusBadGateway}, Summary: "A build as it goes on",
 		Description: "Server-sent events: run (how far it is), steps (all of them, when one changes), log (what the step says that was asked for), end. A watcher that is too slow is told how many bytes of a log it missed (left)."},
 		"text/event-stream", "Events until the run has ended", []*huma.Param{step, from}, func(w http.ResponseWriter, r *http.Request) { s.runFeed(w, r, s.failAPI, false) })
 	does(a, huma.Operation{OperationID: "set-run-priority", Method: http.MethodPost, Path: run + "/priority", Tags: []string{tagBuilds}, DefaultStatus: http.StatusNoContent,

@@ -126,7 +126,7 @@ func TestStrangersSendNothingLarge(t *testing.T) {
 
 // Of one person there are few large requests at a time, and of all not many.
 func TestHeavyRequestsAreFew(t *testing.T) {
-	h := &heavies{of: map[string]int{}}
+	h := newHeavies()
 	var ends []func()
 	for i := range heavyAll {
 		user := string(rune('a' + i/heavyEach))
@@ -149,5 +149,57 @@ func TestHeavyRequestsAreFew(t *testing.T) {
 	}
 	if h.all != 0 || len(h.of) != 0 {
 		t.Errorf("left are %d, %v", h.all, h.of)
+	}
+}
+
+// A commit's id that is none is the asker's mistake, and nothing for the server's log.
+func TestNoCommitsID(t *testing.T) {
+	for _, text := range []string{"x", "commit:x", "sha256:", "commit:sha256:" + strings.Repeat("g", 64), strings.Repeat("commit:", 9), "commit:sha256:\x00"} {
+		if _, err := commitID(text); !fault.Is(err, fault.Usage) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// What is no text in an address is refused before anything is asked about it.
+func TestAddressesThatAreNoText(t *testing.T) {
+	ts := serve(t, sample(t))
+	for _, at := range []string{"/acme/w%00eb", "/acme%ff/web", "/acme/web?branch=%00", "/api/v1/projects/acme/web/runs/%00", "/r/acme/%00/pypi/simple/", "/evidence/%c3%28"} {
+		if res, body := get(t, ts, at); res.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: %d %.80q", at, res.StatusCode, body)
+		}
+	}
+}
+
+// Nobody watches without end: not one user, nor one address of strangers.
+func TestWatchersAreBounded(t *testing.T) {
+	sc := newScript()
+	w := newWorks(t, sc.build)
+	id := w.run()
+	<-sc.begun
+	h := w.Config.Handler.(*Server).watchers
+	h.most = 0
+	for _, at := range []string{"/acme/web/events", "/acme/web/builds/" + id + "/events", "/api/v1/projects/acme/web/events", "/api/v1/projects/acme/web/runs/" + id + "/events"} {
+		if res, body := get(t, w.Server, at); res.StatusCode != http.StatusBadGateway || !strings.Contains(body, "too many watch") {
+			t.Errorf("%s: %d %.200q", at, res.StatusCode, body)
+		}
+	}
+	h = newWatchers()
+	strangers := func(address string) error {
+		var a asker
+		a.Address = address
+		_, err := h.begin(watching(a))
+		return err
+	}
+	for range watchEach {
+		if err := strangers("192.0.2.1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := strangers("192.0.2.1"); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("one more: %v", err)
+	}
+	if err := strangers("192.0.2.2"); err != nil {
+		t.Errorf("from elsewhere: %v", err)
 	}
 }

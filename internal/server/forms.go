@@ -503,6 +503,12 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, fault.New(fault.Unsupported, "this server builds nothing"))
 		return
 	}
+	end, err := s.watchers.begin(watching(asks(ctx)))
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer end()
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")

@@ -9,19 +9,46 @@ import (
 	"hallmark/internal/fault"
 )
 
-// Bounds of requests that bring a file: a body of JSON takes many times its size in
-// memory while it is read.
+// Bounds of requests that bring a file (a body of JSON takes many times its size in
+// memory while it is read) and of those that watch a build, which last.
 const (
 	heavyFrom = 1 << 20 // bytes that a body may have; operations that take more are heavy
 	heavyAll  = 16      // at a time
 	heavyEach = 2       // at a time of one user
+	watchAll  = 4000    // at a time
+	watchEach = 400     // at a time of one user, or of one address of those who are not signed in
 )
 
-// heavies counts the heavy requests that are under way.
+// heavies counts heavy requests that are under way.
 type heavies struct {
+	most, each int // at a time, and of one user
+	says       func() error
+
 	mu  sync.Mutex // guards all below
 	all int
 	of  map[string]int // by user
+}
+
+// newHeavies is for requests that bring a file.
+func newHeavies() *heavies {
+	return &heavies{most: heavyAll, each: heavyEach, of: map[string]int{}, says: func() error {
+		return fault.Advise(fault.Unavailable, "Try again in a moment, one file after the other.", "too many files are being read at the same time")
+	}}
+}
+
+// newWatchers is for requests that watch.
+func newWatchers() *heavies {
+	return &heavies{most: watchAll, each: watchEach, of: map[string]int{}, says: func() error {
+		return fault.Advise(fault.Unavailable, "Close some pages, or load the page again now and then.", "too many watch at the same time")
+	}}
+}
+
+// watching is whom a watcher is counted as.
+func watching(a asker) string {
+	if a.User != "" {
+		return "user " + a.User
+	}
+	return "address " + a.Address
 }
 
 // begin counts a request of a user; it is fault.Unavailable if there are too many.
@@ -29,8 +56,8 @@ type heavies struct {
 func (h *heavies) begin(user string) (end func(), err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.all >= heavyAll || h.of[user] >= heavyEach {
-		return nil, fault.Advise(fault.Unavailable, "Try again in a moment, one file after the other.", "too many files are being read at the same time")
+	if h.all >= h.most || h.of[user] >= h.each {
+		return nil, h.says()
 	}
 	h.all++
 	h.of[user]++
@@ -47,7 +74,7 @@ func (h *heavies) begin(user string) (end func(), err error) {
 // heavyBodies has those alone send a large body who may read the project that it is
 // for, and have an account: who may not is answered before anything of it is read.
 func (s *Server) heavyBodies() func(huma.Context, func(huma.Context)) {
-	h := &heavies{of: map[string]int{}}
+	h := newHeavies()
 	return func(ctx huma.Context, next func(huma.Context)) {
 		if ctx.Operation().MaxBodyBytes <= heavyFrom {
 			next(ctx)

@@ -12,6 +12,7 @@ import (
 	"path"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"hallmark/internal/access"
 	"hallmark/internal/digest"
@@ -132,6 +133,11 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		}
 		if len(r.URL.Path) > 2048 || len(r.URL.RawQuery) > 4096 {
 			s.refuse(rec, r, http.StatusRequestURITooLong, "The address is too long.")
+			return
+		}
+		// No name here has such characters; not every database takes them.
+		if !utf8.ValidString(r.URL.Path) || strings.Contains(r.URL.Path, "\x00") || strings.Contains(r.URL.RawQuery, "%00") {
+			s.refuse(rec, r, http.StatusBadRequest, "The address has characters that are none.")
 			return
 		}
 		if reads && (r.ContentLength > 0 || len(r.TransferEncoding) > 0) {

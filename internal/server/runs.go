@@ -430,6 +430,12 @@ func (s *Server) runFeed(w http.ResponseWriter, r *http.Request, fail func(http.
 		fail(w, r, fault.New(fault.Unsupported, "this server builds nothing"))
 		return
 	}
+	end, err := s.watchers.begin(watching(asks(ctx)))
+	if err != nil {
+		fail(w, r, err)
+		return
+	}
+	defer end()
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")

@@ -199,6 +199,7 @@ type Server struct {
 	heads    *heads        // nil: nobody is told of commits
 	sureFor  time.Duration // how long a watcher is believed to be who it was
 	builders sync.Map      // pages of builders that are ours, as found
+	watchers *heavies      // requests that watch
 	meta     *metadataCache
 	metrics  metrics
 	handler  http.Handler
@@ -224,7 +225,7 @@ func New(b Backend, o Options) (*Server, error) {
 	}
 	s := &Server{backend: b, opts: o, origin: u.Scheme + "://" + u.Host, secure: u.Scheme == "https", own: processSecret(),
 		hosts: map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true, strings.ToLower(u.Hostname()): true},
-		cache: newCache(), heads: newHeads(b), sureFor: sureFor, meta: newMetadataCache(), stopping: make(chan struct{})}
+		cache: newCache(), heads: newHeads(b), sureFor: sureFor, watchers: newWatchers(), meta: newMetadataCache(), stopping: make(chan struct{})}
 	s.handler = s.guard(s.routes())
 	return s, nil
 }
