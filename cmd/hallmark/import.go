@@ -56,7 +56,9 @@ func (c *importCmd) Run(e *env) error {
 	}
 	out := imported{Imported: api.Imported{File: f.Name, Format: string(f.Format), DirectKnown: f.DirectKnown, Taken: i.Taken, LeftOut: i.Left, Notes: f.Notes,
 		Stands: len(i.Taken) - len(i.Add), Add: append([]string{}, i.Add...), Remove: append([]string{}, i.Remove...)}}
-	if id, head, err := a.Head(e.ctx, i.Config.Project); err == nil {
+	id, head, err := a.Head(e.ctx, i.Config.Project)
+	switch {
+	case err == nil:
 		out.Base = "commit:" + id.String()
 		if c.DryRun && !project.SameConfiguration(head, i.Config.Commit("", "", "", time.Now())) {
 			effect, err := a.EffectOf(e.ctx, e.global.Dir, i.Config)
@@ -65,6 +67,8 @@ func (c *importCmd) Run(e *env) error {
 			}
 			out.Effect = &effect
 		}
+	case !fault.Is(err, fault.NotFound): // a project without a commit has none to compare with
+		return err
 	}
 	if !c.DryRun && len(i.Taken) > 0 {
 		id, commit, err := a.CommitConfig(e.ctx, e.global.Dir, i.Config, f.Message(i.Taken, c.Replace))
