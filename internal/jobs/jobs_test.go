@@ -113,7 +113,7 @@ func (y *yard) add() string {
 
 func (y *yard) await(id string, want store.RunState) store.Run {
 	y.t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		r, err := y.rows.Run(y.t.Context(), id)
 		if err != nil {
 			y.t.Fatal(err)
@@ -327,7 +327,7 @@ func onWatch(y *yard) {
 		saw++
 		select {
 		case <-changed:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("nothing more is told")
 		}
 	}

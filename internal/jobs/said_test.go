@@ -130,7 +130,7 @@ func TestOutputNeverWaits(t *testing.T) {
 		w.Close()
 		w.Close()
 	}
-	if d := time.Since(begin); d > 5*time.Second {
+	if d := time.Since(begin); d > time.Minute {
 		t.Errorf("the builds took %s", d)
 	}
 	close(stop)

@@ -91,10 +91,15 @@ func (b *Browser) where() string {
 	return v
 }
 
-// Wait waits until an expression of JavaScript is true, through page loads.
+// patience is how long a browser is waited for at least: beside other tests a page
+// takes many times as long as alone.
+const patience = time.Minute
+
+// Wait waits until an expression of JavaScript is true, through page loads, for limit
+// or a minute, whichever is longer.
 func (b *Browser) Wait(expression string, limit time.Duration) {
 	b.t.Helper()
-	for end := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(max(limit, patience)); ; time.Sleep(50 * time.Millisecond) {
 		ok, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](`document.readyState === "complete" && !!(`+expression+`)`))
 		if err == nil && ok {
 			return
