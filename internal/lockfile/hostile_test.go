@@ -27,6 +27,9 @@ func upTo(n int, f func(i int) string) string {
 // cost: what one costs in time and memory is bounded by its size, and not by the
 // product of two of its parts.
 func TestHostileFilesAreCheap(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reads some 70 MiB")
+	}
 	const most = lockfile.MaxBytes - 1<<10
 	same := func(s string) func(int) string { return func(int) string { return s } }
 	uvHead := "version = 1\nrequires-python = \">=3.11\"\n"
@@ -122,8 +125,8 @@ func TestHostileFilesAreCheap(t *testing.T) {
 				if n > 1000 {
 					t.Errorf("it took %d MiB of memory", n)
 				}
-			case <-time.After(time.Minute):
-				t.Fatal("it is read for more than a minute")
+			case <-time.After(5 * time.Minute):
+				t.Fatal("it is read for more than five minutes")
 			}
 		})
 	}
