@@ -26,15 +26,6 @@ type gathered struct {
 	evidence map[digest.Digest][]store.Evidence       // by the files that were built, oldest first
 }
 
-// records gives a step's builds without the digests.
-func (g *gathered) records(step digest.Digest) []record.Build {
-	out := make([]record.Build, len(g.builds[step]))
-	for i, b := range g.builds[step] {
-		out[i] = b.Build
-	}
-	return out
-}
-
 // gather reads what is stored of steps: rows in few queries, documents on all
 // processors.
 func (a *App) gather(ctx context.Context, steps []plan.Step) (*gathered, error) {
