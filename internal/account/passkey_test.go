@@ -314,7 +314,7 @@ func TestPasskeyMaking(t *testing.T) {
 }
 
 func TestLastWayIn(t *testing.T) {
-	h, ann, cookie, _ := keyedHouse(t)
+	h, ann, _, _ := keyedHouse(t)
 	ctx := t.Context()
 	h.must(h.rows.CreateUser(ctx, store.User{ID: "u-bob", Name: "bob", Created: h.now}, h.By(ann, "")))
 	bob := access.Principal{User: "u-bob", Name: "bob"}
