@@ -388,6 +388,7 @@ type exportCmd struct {
 type exportEvidence struct {
 	Artifact string `arg:"" name:"ARTIFACT" help:"sha256:… or a purl."`
 	Output   string `short:"o" required:"" help:"Folder to write to." placeholder:"DIR"`
+	Bare     bool   `name:"without-file" help:"Leave out the artifact itself: its evidence is open to every tier."`
 }
 
 func (c *exportEvidence) Run(e *env) error {
@@ -403,7 +404,7 @@ func (c *exportEvidence) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	names, err := a.ExportEvidence(e.ctx, r, f, c.Output)
+	names, err := a.ExportEvidence(e.ctx, r, f, c.Output, c.Bare)
 	if err != nil {
 		return err
 	}

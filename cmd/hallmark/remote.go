@@ -613,7 +613,7 @@ func (c *exportEvidence) onServer(e *env) error {
 	if err != nil {
 		return err
 	}
-	names, err := s.SaveExport(e.ctx, x, c.Output)
+	names, err := s.SaveExport(e.ctx, x, c.Output, c.Bare)
 	if err != nil {
 		return err
 	}

@@ -85,8 +85,9 @@ func (a *App) exports(ctx context.Context, r *Report, f Found) (names []string, 
 }
 
 // ExportEvidence writes an artifact and all evidence about it into dir, which is
-// made if it is not there, and gives the names of the files.
-func (a *App) ExportEvidence(ctx context.Context, r *Report, f Found, dir string) ([]string, error) {
+// made if it is not there, and gives the names of the files. bare leaves out the
+// artifact itself.
+func (a *App) ExportEvidence(ctx context.Context, r *Report, f Found, dir string, bare bool) ([]string, error) {
 	if f.Digest == "" {
 		return nil, fault.New(fault.NotFound, "export evidence: there is no file for %s", f.PURL)
 	}
@@ -101,7 +102,9 @@ func (a *App) ExportEvidence(ctx context.Context, r *Report, f Found, dir string
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	names, files[f.File] = append([]string{f.File}, names...), file
+	if !bare {
+		names, files[f.File] = append([]string{f.File}, names...), file
+	}
 	for _, name := range names {
 		if err := os.WriteFile(filepath.Join(dir, name), files[name], 0o644); err != nil {
 			return nil, err

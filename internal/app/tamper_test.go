@@ -264,7 +264,7 @@ func TestFlipEveryByteOfAnExport(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	names, err := a.ExportEvidence(t.Context(), r, f, dir)
+	names, err := a.ExportEvidence(t.Context(), r, f, dir, false)
 	if err != nil || len(names) != 8 {
 		t.Fatalf("%v, %v", names, err)
 	}

@@ -49,24 +49,18 @@ func checkExport(project string, e api.Export) error {
 
 // SaveExport writes an artifact with all evidence about it into dir, which is made
 // if it is not there, and gives the names of the files. The artifact comes under a
-// temporary name and gets its own only if it has its digest.
-func (c *Client) SaveExport(ctx context.Context, e api.Export, dir string) ([]string, error) {
+// temporary name and gets its own only if it has its digest. bare leaves out the
+// artifact itself: its evidence is open to every tier.
+func (c *Client) SaveExport(ctx context.Context, e api.Export, dir string, bare bool) (names []string, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	f, err := os.CreateTemp(dir, ".hallmark-*")
-	if err != nil {
-		return nil, err
+	if !bare {
+		if err := c.saveArtifact(ctx, e, dir); err != nil {
+			return nil, err
+		}
+		names = append(names, e.File)
 	}
-	defer os.Remove(f.Name()) // gone already if all went well
-	err = c.Download(ctx, e.Path, e.Digest, f)
-	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
-		return nil, err
-	}
-	if err := os.Rename(f.Name(), filepath.Join(dir, e.File)); err != nil {
-		return nil, err
-	}
-	names := []string{e.File}
 	for _, x := range e.Files {
 		if err := os.WriteFile(filepath.Join(dir, x.Name), []byte(x.Content), 0o644); err != nil {
 			return nil, err
@@ -74,6 +68,19 @@ func (c *Client) SaveExport(ctx context.Context, e api.Export, dir string) ([]st
 		names = append(names, x.Name)
 	}
 	return names, nil
+}
+
+func (c *Client) saveArtifact(ctx context.Context, e api.Export, dir string) error {
+	f, err := os.CreateTemp(dir, ".hallmark-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // gone already if all went well
+	err = c.Download(ctx, e.Path, e.Digest, f)
+	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), filepath.Join(dir, e.File))
 }
 
 // VerifyFile checks a file, or a folder of files, that came from the server: an

@@ -48,7 +48,7 @@ func TestRotatedKeysForCosign(t *testing.T) {
 			t.Fatal(err)
 		}
 		dir = t.TempDir()
-		if _, err := a.ExportEvidence(ctx, r, f, dir); err != nil {
+		if _, err := a.ExportEvidence(ctx, r, f, dir, false); err != nil {
 			t.Fatal(err)
 		}
 		return dir, f.File

@@ -124,6 +124,12 @@ func TestServerAnswersAsTheDataDirectory(t *testing.T) {
 	if o := p.run(t, denied, "export", "evidence", "e2e-good", "-o", "out"); !strings.Contains(o.stderr, "team or enterprise") {
 		t.Errorf("a secure file of a free organization: %s", o)
 	}
+	p.run(t, done, "export", "evidence", "e2e-good", "-o", "bare", "--without-file")
+	for name, want := range map[string]bool{"vsa.sigstore.json": true, "README": true, "e2e_good-1.0-py3-none-any.whl": false} {
+		if _, err := os.Stat(filepath.Join(p.dir, "bare", name)); (err == nil) != want {
+			t.Errorf("%s beside evidence without the file: %v", name, err)
+		}
+	}
 	ann.call("PUT", "/api/v1/orgs/acme/tier", map[string]any{"tier": "team"}, 204, nil)
 	p.run(t, done, "export", "evidence", "e2e-good", "-o", "out")
 	p.run(t, done, "verify", "out/")
