@@ -12,6 +12,7 @@ import (
 
 	"hallmark/internal/access"
 	"hallmark/internal/account"
+	"hallmark/internal/account/passkeytest"
 	"hallmark/internal/fault"
 	"hallmark/internal/store"
 )
@@ -25,9 +26,10 @@ type device struct {
 	key  virtualwebauthn.Credential
 }
 
-func newDevice() *device {
+func newDevice(t testing.TB) *device {
+	t.Helper()
 	return &device{rp: virtualwebauthn.RelyingParty{ID: "hallmark.example", Name: "Hallmark", Origin: origin},
-		auth: virtualwebauthn.NewAuthenticator(), key: virtualwebauthn.NewCredential(virtualwebauthn.KeyTypeEC2)}
+		auth: virtualwebauthn.NewAuthenticator(), key: passkeytest.Credential(t)}
 }
 
 // make answers to the options of BeginPasskey.
@@ -60,7 +62,7 @@ func keyedHouse(t *testing.T) (*house, access.Principal, string, *device) {
 	ann := h.first()
 	cookie, err := h.SignIn(t.Context(), "ann", secret, "192.0.2.1", "")
 	h.must(err)
-	d := newDevice()
+	d := newDevice(t)
 	h.addKey(ann, cookie, "laptop", d)
 	return h, ann, cookie, d
 }
@@ -196,12 +198,12 @@ func TestPasskeyRefused(t *testing.T) {
 		refuse(t, other.sign(t, h.begin()), "presen")
 	})
 	t.Run("a key that is not registered", func(t *testing.T) {
-		other := newDevice()
+		other := newDevice(t)
 		other.auth.Options.UserHandle = []byte(ann.User)
 		refuse(t, other.sign(t, h.begin()), "")
 	})
 	t.Run("the id of a key without its secret", func(t *testing.T) {
-		other := newDevice()
+		other := newDevice(t)
 		other.auth.Options.UserHandle, other.key.ID = []byte(ann.User), d.key.ID
 		other.key.Counter = 1000
 		refuse(t, other.sign(t, h.begin()), "sign")
@@ -215,7 +217,7 @@ func TestPasskeyRefused(t *testing.T) {
 	t.Run("a new key's answer", func(t *testing.T) {
 		o, err := h.BeginPasskey(ctx, ann, cookie)
 		h.must(err)
-		_, _, err = h.PasskeySignIn(ctx, newDevice().make(t, o), "", "")
+		_, _, err = h.PasskeySignIn(ctx, newDevice(t).make(t, o), "", "")
 		h.want(err, fault.Usage)
 	})
 	t.Run("the counter goes back", func(t *testing.T) {
@@ -275,20 +277,20 @@ func TestPasskeyMaking(t *testing.T) {
 		t.Errorf("the browser is asked %+v", excluded)
 	}
 
-	r := newDevice().make(t, o())
+	r := newDevice(t).make(t, o())
 	h.must(add(ann, cookie, r))
 	h.want(add(ann, cookie, r), fault.Denied) // replay
 	again := *d
 	h.want(add(ann, cookie, again.make(t, o())), fault.Conflict) // the same key
-	wrong := newDevice()
+	wrong := newDevice(t)
 	wrong.rp.Origin = "https://evil.example"
 	h.want(add(ann, cookie, wrong.make(t, o())), fault.Denied)
-	unsure := newDevice()
+	unsure := newDevice(t)
 	unsure.auth.Options.UserNotVerified = true
 	h.want(add(ann, cookie, unsure.make(t, o())), fault.Denied)
 	h.want(add(ann, cookie, []byte("{}")), fault.Usage)
 	h.want(add(ann, cookie, make([]byte, 65<<10)), fault.Hostile)
-	_, err := h.AddPasskey(ctx, ann, cookie, " ", newDevice().make(t, o()), "")
+	_, err := h.AddPasskey(ctx, ann, cookie, " ", newDevice(t).make(t, o()), "")
 	h.want(err, fault.Usage)
 
 	// Another session, another user, a token and nobody end nothing that ann began.
@@ -296,10 +298,10 @@ func TestPasskeyMaking(t *testing.T) {
 	bob := access.Principal{User: "u-bob", Name: "bob"}
 	bobs, err := h.Begin(ctx, store.User{ID: "u-bob", Name: "bob"}, "", "")
 	h.must(err)
-	h.want(add(bob, bobs, newDevice().make(t, o())), fault.Denied)
+	h.want(add(bob, bobs, newDevice(t).make(t, o())), fault.Denied)
 	other, err := h.SignIn(ctx, "ann", secret, "192.0.2.9", "")
 	h.must(err)
-	h.want(add(ann, other, newDevice().make(t, o())), fault.Denied)
+	h.want(add(ann, other, newDevice(t).make(t, o())), fault.Denied)
 	token := ann
 	token.Token = "t"
 	for _, p := range []access.Principal{token, {}, access.SoleOwner("me"), bob} {
@@ -320,8 +322,8 @@ func TestLastWayIn(t *testing.T) {
 	bob := access.Principal{User: "u-bob", Name: "bob"}
 	cookie, err := h.Begin(ctx, store.User{ID: "u-bob", Name: "bob"}, "", "")
 	h.must(err)
-	one := h.addKey(bob, cookie, "one", newDevice())
-	two := h.addKey(bob, cookie, "two", newDevice())
+	one := h.addKey(bob, cookie, "one", newDevice(t))
+	two := h.addKey(bob, cookie, "two", newDevice(t))
 	h.want(h.RemovePasskey(ctx, ann, one.ID, ""), fault.NotFound) // another account's
 	h.want(h.RemovePasskey(ctx, bob, "none", ""), fault.NotFound)
 	token := bob
@@ -385,7 +387,7 @@ func TestPasskeyAttemptsAreSlowed(t *testing.T) {
 
 	// What is wrong at one door counts at every door.
 	h.first()
-	r := newDevice().sign(t, o)
+	r := newDevice(t).sign(t, o)
 	for range 60 {
 		_, _, err := h.PasskeySignIn(t.Context(), r, "192.0.2.1", "")
 		h.want(err, fault.Denied)
@@ -405,7 +407,7 @@ func TestPasskeyAttemptsAreSlowed(t *testing.T) {
 // that has no kind.
 func FuzzPasskey(f *testing.F) {
 	t := &testing.T{}
-	d := newDevice()
+	d := newDevice(t)
 	challenge := base64.RawURLEncoding.EncodeToString(make([]byte, 32))
 	made := d.make(t, []byte(`{"challenge":"`+challenge+`","rp":{"id":"hallmark.example"},"user":{"id":"dQ","name":"u"}}`))
 	signed := d.sign(t, []byte(`{"challenge":"`+challenge+`","rpId":"hallmark.example"}`))

@@ -14,6 +14,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/descope/virtualwebauthn"
 
+	"hallmark/internal/account/passkeytest"
 	"hallmark/internal/api"
 	"hallmark/internal/server/browsertest"
 )
@@ -59,7 +60,7 @@ func TestPasskeysOfTheAPI(t *testing.T) {
 	}
 	rp := virtualwebauthn.RelyingParty{ID: "localhost", Name: "Hallmark", Origin: w.URL}
 	auth := virtualwebauthn.NewAuthenticatorWithOptions(virtualwebauthn.AuthenticatorOptions{UserHandle: []byte(made.UserID)})
-	key := virtualwebauthn.NewCredential(virtualwebauthn.KeyTypeEC2)
+	key := passkeytest.Credential(t)
 	sent := map[string]any{"label": "my <b>laptop</b>", "credential": json.RawMessage(virtualwebauthn.CreateAttestationResponse(rp, auth, key, *made))}
 	res, body = ann.api("POST", "passkeys", form, sent)
 	var k api.Passkey
