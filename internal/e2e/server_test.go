@@ -182,10 +182,40 @@ func TestServerAnswersAsTheDataDirectory(t *testing.T) {
 		t.Error("a command on a server made a data directory")
 	}
 
+	// A line of its own, a file that comes to it, and who did what.
+	line := h.onServer(t, token("read", "write", "admin"))
+	line.run(t, done, "init", "acme/both")
+	line.run(t, done, "branch", "create", "next")
+	if err := os.WriteFile(filepath.Join(line.dir, "requirements.txt"), []byte("e2e-bad==1.0\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if o := line.run(t, done, "--branch", "next", "import", "requirements.txt", "--replace", "--dry-run"); !strings.Contains(o.stdout, "e2e-bad") {
+		t.Errorf("an import that is tried: %s", o)
+	}
+	line.run(t, done, "--branch", "next", "import", "requirements.txt", "--replace")
+	if d := line.status(t, done, "--branch", "next", "builds"); len(d.Artifacts) != 1 || d.Artifacts[0].PURL.Name() != "e2e-bad" {
+		t.Errorf("the branch: %+v", d)
+	}
+	if d := p.status(t, done, "builds"); len(d.Artifacts) != 1 || d.Artifacts[0].PURL.Name() != "e2e-good" {
+		t.Errorf("main after a commit on another branch: %+v", d)
+	}
+	if o := line.run(t, done, "branch", "diff", "main", "next"); !strings.Contains(o.stdout, "e2e-bad") || !strings.Contains(o.stdout, "e2e-good") {
+		t.Errorf("the branches compared: %s", o)
+	}
+	line.run(t, done, "branch", "remove", "next")
+	if o := line.run(t, done, "branch", "list"); strings.Contains(o.stdout, "next") {
+		t.Errorf("a branch that was removed: %s", o)
+	}
+	if o := line.run(t, done, "audit", "export", "--org", "acme"); !strings.Contains(o.stdout, `"acme"`) || strings.Count(o.stdout, "\n") < 5 {
+		t.Errorf("the audit log: %s", o)
+	}
+
 	// Who may not: a token for reading changes nothing, a stranger sees nothing.
 	reader := h.onServer(t, token("read"))
 	reader.run(t, done, "init", "acme/both")
 	reader.run(t, done, "history")
+	reader.run(t, denied, "branch", "create", "mine")
+	reader.run(t, denied, "audit", "export")
 	reader.run(t, denied, "install", "e2e-good>=0.9")
 	reader.run(t, denied, "builds")
 	nobody := h.onServer(t, "")

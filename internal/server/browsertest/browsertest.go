@@ -69,13 +69,39 @@ func (b *Browser) Do(what string, actions ...chromedp.Action[chromedp.Void]) {
 // Open goes to an address.
 func (b *Browser) Open(url string) {
 	b.t.Helper()
-	b.Do("open "+url, chromedp.Navigate(url))
+	err := b.patient(func() error { return chromedp.Do(b.ctx, chromedp.Navigate(url)) })
+	if err != nil {
+		b.t.Fatalf("open %s: %v\n%s", url, err, b.where())
+	}
+}
+
+// patient does something again if the page went away beneath it: pages of what is
+// being built load themselves again.
+func (b *Browser) patient(do func() error) error {
+	for try := 0; ; try++ {
+		err := do()
+		if err == nil || try == 3 {
+			return err
+		}
+		again := false
+		for _, gone := range []string{"net::ERR_ABORTED", "Inspected target navigated", "Cannot find context", "context was destroyed"} {
+			again = again || strings.Contains(err.Error(), gone)
+		}
+		if !again {
+			return err
+		}
+		time.Sleep(300 * time.Millisecond)
+	}
 }
 
 // Eval gives the value of an expression of JavaScript, which may be a promise.
 func Eval[T any](b *Browser, expression string) T {
 	b.t.Helper()
-	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression, func(p *runtime.EvaluateParams) { p.AwaitPromise = new(true) }))
+	var v T
+	err := b.patient(func() (err error) {
+		v, err = chromedp.Run(b.ctx, chromedp.Evaluate[T](expression, func(p *runtime.EvaluateParams) { p.AwaitPromise = new(true) }))
+		return err
+	})
 	if err != nil {
 		b.t.Fatalf("%.200s: %v\n%s", expression, err, b.where())
 	}
