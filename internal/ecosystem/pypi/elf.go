@@ -239,7 +239,7 @@ func (n elfNeeds) finds(lib string, inside map[string][]string) bool {
 func (o *openedWheel) elfFiles() (needs []elfNeeds, inside map[string][]string, err error) {
 	inside = map[string][]string{}
 	for _, f := range o.wheel.Files {
-		target, _, skip, err := o.wheel.target(f.Path)
+		target, _, skip, err := o.wheel.target(f.Path, buildScheme)
 		if err != nil {
 			return nil, nil, err
 		}

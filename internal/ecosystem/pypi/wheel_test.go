@@ -198,7 +198,7 @@ func layerFiles(t testing.TB, dir string) map[string]string {
 		}
 		b, err := os.ReadFile(p)
 		out[rel] = string(b)
-		if !st.ModTime().Equal(layerTime) {
+		if !st.ModTime().Equal(LayerTime) {
 			t.Errorf("%s has the time %v", rel, st.ModTime())
 		}
 		if want := fs.FileMode(0o644); st.Mode().Perm() != want && st.Mode().Perm() != 0o755 {

@@ -30,9 +30,32 @@ const (
 	basePython   = "/usr/bin/python3.11"
 )
 
-// layerTime is the modification time of all that is in a layer of this package:
+// Scheme says where a wheel's files go in a root (the names of the schemes are those
+// of Python's sysconfig).
+type Scheme struct {
+	Prefix string // relative to the root, such as "usr"
+	Lib    string // the folder of the version's own modules in Prefix/lib, such as "python3.11"
+	Python string // absolute path of the interpreter that scripts begin with
+}
+
+// buildScheme is the virtual environment of a build.
+var buildScheme = Scheme{Prefix: EnvPrefix, Lib: "python3.11", Python: envPython}
+
+// RuntimeScheme is the one of a runtime that brings the interpreter of a platform,
+// such as "cpython-3.11", in /usr.
+func RuntimeScheme(interpreter string) (Scheme, error) {
+	version, ok := strings.CutPrefix(interpreter, "cpython-")
+	if !ok || !regexp.MustCompile(`^3\.[0-9]{1,2}$`).MatchString(version) {
+		return Scheme{}, fault.New(fault.Unsupported, "lay a wheel out for %.80q: want an interpreter such as cpython-3.11", interpreter)
+	}
+	return Scheme{Prefix: "usr", Lib: "python" + version, Python: "/usr/bin/python" + version}, nil
+}
+
+func (s Scheme) site() string { return s.Prefix + "/lib/" + s.Lib + "/site-packages" }
+
+// LayerTime is the modification time of all that is in a layer of this package:
 // zip cannot hold earlier ones, in any time zone.
-var layerTime = time.Date(1980, 1, 2, 0, 0, 0, 0, time.UTC)
+var LayerTime = time.Date(1980, 1, 2, 0, 0, 0, 0, time.UTC)
 
 // Layer is a file tree that was made, and its digest.
 type Layer struct {
@@ -79,7 +102,10 @@ func VenvLayer(dir string) error {
 // hallmark, RECORD lists what was laid out, nothing is compiled. dir must be
 // missing or empty; on error it is as it was. The result depends on the wheel's
 // bytes alone.
-func UnpackWheel(name, dir string) (Layer, error) {
+func UnpackWheel(name, dir string) (Layer, error) { return InstallWheel(name, dir, buildScheme) }
+
+// InstallWheel is UnpackWheel for another place than a build's environment.
+func InstallWheel(name, dir string, scheme Scheme) (Layer, error) {
 	o, err := openWheel(name)
 	if err != nil {
 		return Layer{}, err
@@ -97,7 +123,7 @@ func UnpackWheel(name, dir string) (Layer, error) {
 		return fail(err)
 	}
 	defer os.RemoveAll(tmp)
-	if err := o.unpackInto(tmp); err != nil {
+	if err := o.unpackInto(tmp, scheme); err != nil {
 		return fail(err)
 	}
 	var l Layer
@@ -110,7 +136,7 @@ func UnpackWheel(name, dir string) (Layer, error) {
 	return l, nil
 }
 
-func (o *openedWheel) unpackInto(dir string) error {
+func (o *openedWheel) unpackInto(dir string, scheme Scheme) error {
 	t, err := newTree(dir)
 	if err != nil {
 		return err
@@ -118,7 +144,7 @@ func (o *openedWheel) unpackInto(dir string) error {
 	defer t.root.Close()
 	w := o.wheel
 	for _, f := range w.Files {
-		target, script, skip, err := w.target(f.Path)
+		target, script, skip, err := w.target(f.Path, scheme)
 		if err != nil {
 			return err
 		}
@@ -131,7 +157,7 @@ func (o *openedWheel) unpackInto(dir string) error {
 		}
 		var content io.Reader = rc
 		if script {
-			content, err = withInterpreter(rc)
+			content, err = withInterpreter(rc, scheme.Python)
 		}
 		if err == nil {
 			err = t.file(target, f.Exec || script, content)
@@ -141,20 +167,20 @@ func (o *openedWheel) unpackInto(dir string) error {
 			return err
 		}
 	}
-	scripts, err := entryScripts(w.Entry)
+	scripts, err := entryScripts(w.Entry, scheme.Python)
 	if err != nil {
 		return err
 	}
 	for _, s := range scripts {
-		if err := t.file(EnvPrefix+"/bin/"+s.name, true, strings.NewReader(s.text)); err != nil {
+		if err := t.file(scheme.Prefix+"/bin/"+s.name, true, strings.NewReader(s.text)); err != nil {
 			return err
 		}
 	}
-	info := SitePackages + "/" + w.DistInfo
+	info := scheme.site() + "/" + w.DistInfo
 	if err := t.file(info+"/INSTALLER", false, strings.NewReader("hallmark\n")); err != nil {
 		return err
 	}
-	if err := t.file(info+"/RECORD", false, bytes.NewReader(t.record(info+"/RECORD"))); err != nil {
+	if err := t.file(info+"/RECORD", false, bytes.NewReader(t.record(scheme.site(), info+"/RECORD"))); err != nil {
 		return err
 	}
 	return t.settle()
@@ -162,7 +188,7 @@ func (o *openedWheel) unpackInto(dir string) error {
 
 // target is where a member of the wheel goes, and whether it is a script. Members
 // that the installer makes itself are skipped.
-func (w *Wheel) target(p string) (target string, script, skip bool, err error) {
+func (w *Wheel) target(p string, scheme Scheme) (target string, script, skip bool, err error) {
 	switch p {
 	case w.DistInfo + "/RECORD", w.DistInfo + "/RECORD.jws", w.DistInfo + "/RECORD.p7s", w.DistInfo + "/INSTALLER":
 		return "", false, true, nil
@@ -170,34 +196,34 @@ func (w *Wheel) target(p string) (target string, script, skip bool, err error) {
 	data := strings.TrimSuffix(w.DistInfo, ".dist-info") + ".data/"
 	rest, ok := strings.CutPrefix(p, data)
 	if !ok {
-		return SitePackages + "/" + p, false, false, nil
+		return scheme.site() + "/" + p, false, false, nil
 	}
-	scheme, rest, ok := strings.Cut(rest, "/")
+	kind, rest, ok := strings.Cut(rest, "/")
 	if !ok {
 		return "", false, false, fault.New(fault.Hostile, "member %q lies beside the schemes of its .data folder", p)
 	}
-	switch scheme {
+	switch kind {
 	case "purelib", "platlib":
-		return SitePackages + "/" + rest, false, false, nil
+		return scheme.site() + "/" + rest, false, false, nil
 	case "scripts":
-		return EnvPrefix + "/bin/" + rest, true, false, nil
+		return scheme.Prefix + "/bin/" + rest, true, false, nil
 	case "data":
-		return EnvPrefix + "/" + rest, false, false, nil
+		return scheme.Prefix + "/" + rest, false, false, nil
 	case "headers":
-		return EnvPrefix + "/include/site/python3.11/" + w.Name + "/" + rest, false, false, nil
+		return scheme.Prefix + "/include/site/" + scheme.Lib + "/" + w.Name + "/" + rest, false, false, nil
 	}
-	return "", false, false, fault.New(fault.Hostile, "member %q has the unknown scheme %q", p, scheme)
+	return "", false, false, fault.New(fault.Hostile, "member %q has the unknown scheme %q", p, kind)
 }
 
 // withInterpreter replaces a first line of "#!python" or "#!pythonw…".
-func withInterpreter(r io.Reader) (io.Reader, error) {
+func withInterpreter(r io.Reader, python string) (io.Reader, error) {
 	b, err := io.ReadAll(r)
 	if err != nil {
 		return nil, err
 	}
 	if bytes.HasPrefix(b, []byte("#!python")) {
 		_, rest, _ := bytes.Cut(b, []byte("\n"))
-		b = append([]byte("#!"+envPython+"\n"), rest...)
+		b = append([]byte("#!"+python+"\n"), rest...)
 	}
 	return bytes.NewReader(b), nil
 }
@@ -212,7 +238,7 @@ var (
 
 // entryScripts writes the programs for console_scripts and gui_scripts, sorted by
 // name.
-func entryScripts(ini []byte) ([]entryScript, error) {
+func entryScripts(ini []byte, python string) ([]entryScript, error) {
 	var out []entryScript
 	seen := map[string]bool{}
 	section := ""
@@ -238,7 +264,7 @@ func entryScripts(ini []byte) ([]entryScript, error) {
 		}
 		seen[name] = true
 		top, _, _ := strings.Cut(m[2], ".")
-		out = append(out, entryScript{name, "#!" + envPython + "\n" +
+		out = append(out, entryScript{name, "#!" + python + "\n" +
 			"import sys\n\nfrom " + m[1] + " import " + top + "\n\n" +
 			"if __name__ == \"__main__\":\n    sys.exit(" + m[2] + "())\n"})
 	}
@@ -304,8 +330,9 @@ func (t *tree) file(p string, exec bool, r io.Reader) error {
 	return nil
 }
 
-// record is RECORD of all that was written, with self as its own line.
-func (t *tree) record(self string) []byte {
+// record is RECORD of all that was written, relative to site, with self as its own
+// line.
+func (t *tree) record(site, self string) []byte {
 	var paths []string
 	for p := range t.files {
 		paths = append(paths, p)
@@ -314,7 +341,7 @@ func (t *tree) record(self string) []byte {
 	var b bytes.Buffer
 	w := csv.NewWriter(&b)
 	for _, p := range append(paths, self) {
-		rel, err := filepath.Rel(SitePackages, p)
+		rel, err := filepath.Rel(site, p)
 		if err != nil {
 			rel = p
 		}
@@ -335,13 +362,13 @@ func (t *tree) settle() error {
 			return err
 		}
 		if d.Type()&fs.ModeSymlink != 0 {
-			return archive.SetLinkTime(filepath.Join(t.root.Name(), p), layerTime)
+			return archive.SetLinkTime(filepath.Join(t.root.Name(), p), LayerTime)
 		}
 		if d.IsDir() {
 			if err := t.root.Chmod(p, 0o755); err != nil {
 				return err
 			}
 		}
-		return t.root.Chtimes(p, layerTime, layerTime)
+		return t.root.Chtimes(p, LayerTime, LayerTime)
 	})
 }
