@@ -118,7 +118,7 @@ func (s *Server) postEffect(ctx context.Context, r *http.Request, f url.Values) 
 
 func (s *Server) toEffect(ctx context.Context, r *http.Request, ch platform.Change) (string, error) {
 	org, name := r.PathValue("org"), r.PathValue("project")
-	key, err := s.opts.Platform.StartPreview(ctx, asks(ctx).Who, org, name, "", ch)
+	key, err := s.opts.Platform.StartPreview(ctx, asks(ctx).Who, org, name, BranchOf(ctx), ch)
 	return "/" + org + "/" + name + "/effect/" + key, err
 }
 
@@ -126,7 +126,7 @@ func (s *Server) toEffect(ctx context.Context, r *http.Request, ch platform.Chan
 // fault, and shows its effect.
 func (s *Server) postFixAll(ctx context.Context, r *http.Request, _ url.Values) (string, error) {
 	org, name := r.PathValue("org"), r.PathValue("project")
-	ch, err := s.opts.Platform.FixAll(ctx, asks(ctx).Who, org, name, "")
+	ch, err := s.opts.Platform.FixAll(ctx, asks(ctx).Who, org, name, BranchOf(ctx))
 	if err != nil {
 		return "", err
 	}
@@ -144,7 +144,7 @@ func (s *Server) postApply(ctx context.Context, r *http.Request, f url.Values) (
 	if err != nil {
 		return "", err
 	}
-	if _, err := s.opts.Platform.Commit(ctx, asks(ctx).Who, org, name, "", ch, base, f.Has("build")); err != nil {
+	if _, err := s.opts.Platform.Commit(ctx, asks(ctx).Who, org, name, BranchOf(ctx), ch, base, f.Has("build")); err != nil {
 		return "", err
 	}
 	if f.Has("build") {
@@ -276,7 +276,7 @@ func operators(n int) string {
 
 func (s *Server) reportPage(w http.ResponseWriter, r *http.Request) {
 	ctx, org, name := r.Context(), r.PathValue("org"), r.PathValue("project")
-	rep, err := s.opts.Platform.Report(ctx, asks(ctx).Who, org, name, "")
+	rep, err := s.opts.Platform.Report(ctx, asks(ctx).Who, org, name, BranchOf(ctx))
 	if err != nil {
 		s.failPage(w, r, err)
 		return

@@ -2,7 +2,10 @@ package server
 
 import (
 	"encoding/json"
+	"html"
+	"net/url"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -40,4 +43,45 @@ func FuzzParseChange(f *testing.F) {
 			t.Errorf("%q is another when it comes back: %v", s, err)
 		}
 	})
+}
+
+// What is shown and committed from the page of a branch is the branch's: its effect,
+// the way out of all, and what is committed of them. Once all of it was the default
+// branch's.
+func TestEffectsOnABranch(t *testing.T) {
+	w := newWorks(t, newScript().build)
+	w.post("/acme/web/history", "/acme/web/-/branch", url.Values{"name": {"next"}})
+	hidden := func(page, field string) string {
+		t.Helper()
+		for range 50 {
+			_, body := ask(t, w.Server, "GET", page)
+			if m := regexp.MustCompile(`name="` + field + `" value="([^"]*)"`).FindStringSubmatch(body); m != nil {
+				return html.UnescapeString(m[1])
+			}
+			if !strings.Contains(body, "Finding out") {
+				t.Fatalf("%s has no %s: %s", page, field, textIn(body))
+			}
+		}
+		t.Fatalf("%s does not come to an end", page)
+		return ""
+	}
+	requirements := func(branch string) string {
+		t.Helper()
+		_, body := ask(t, w.Server, "GET", "/acme/web/configuration?branch="+branch)
+		return strings.Join(regexp.MustCompile(`name="remove" value="([^"]+)"`).FindAllString(body, -1), " ")
+	}
+	for _, name := range []string{"idna", "six"} {
+		at := w.post("/acme/web/configuration?branch=next", "/acme/web/-/effect?branch=next", url.Values{"requirement": {name}})
+		w.post(at, "/acme/web/-/apply?branch=next", url.Values{"base": {hidden(at, "base")}, "change": {hidden(at, "change")}})
+		if main, next := requirements("main"), requirements("next"); strings.Contains(main, name) || !strings.Contains(next, name) {
+			t.Errorf("%s was asked for on next: main asks for %q, next for %q", name, main, next)
+		}
+	}
+	head := hidden("/acme/web/configuration?branch=next", "head")
+	if head == hidden("/acme/web/configuration", "head") {
+		t.Fatal("both branches have one head")
+	}
+	if at := w.post("/acme/web/remedies?branch=next", "/acme/web/-/fix-all?branch=next", url.Values{}); hidden(at, "base") != head {
+		t.Errorf("the way out of all is laid on another commit than the branch's")
+	}
 }
