@@ -290,11 +290,11 @@ func (e Effect) Sentence() string {
 		}
 		text += s
 	}
-	was := "unknown, since it was never solved"
+	was := "not known yet" // it was never solved
 	if e.Before != nil {
-		was = percent(e.Before.PercentSecure)
+		was = percent(e.Before.PercentSecure) + " now"
 	}
-	text += fmt.Sprintf(". Secure: %s now, %s at once", was, percent(e.After.PercentSecure))
+	text += fmt.Sprintf(". Secure: %s, %s at once", was, percent(e.After.PercentSecure))
 	if a, b := e.After.PercentAtBest, e.After.PercentSecure; a != nil && b != nil && *a != *b {
 		text += fmt.Sprintf(", at best %d %% when what is due is built", *a)
 	}

@@ -94,6 +94,9 @@ func TestCompare(t *testing.T) {
 	if len(none.Changes) != 0 || *none.Before.PercentSecure != *none.After.PercentSecure || !strings.HasPrefix(none.Sentence(), "No package changes") {
 		t.Errorf("the same: %+v", none)
 	}
+	if got := Compare(nil, s).Sentence(); !strings.Contains(got, ". Secure: not known yet, ") {
+		t.Errorf("of a commit that was never solved: %s", got)
+	}
 	other := s
 	other.Document.Artifacts = slices.Clone(s.Document.Artifacts)
 	other.Prospects = map[purl.PURL]Prospect{}
