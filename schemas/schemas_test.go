@@ -300,7 +300,7 @@ func TestEnums(t *testing.T) {
 // TestShippedOverrides holds the overrides that ship against their schema.
 func TestShippedOverrides(t *testing.T) {
 	s := compile(t, "override.v1")
-	names, err := fs.Glob(recipes.Files, "*/*.yaml")
+	names, err := fs.Glob(recipes.Files, "pypi/*.yaml")
 	if err != nil || len(names) == 0 {
 		t.Fatalf("%d overrides: %v", len(names), err)
 	}
@@ -319,6 +319,35 @@ func TestShippedOverrides(t *testing.T) {
 		v.(map[string]any)["overrides"].([]any)[0].(map[string]any)["unheard_of"] = true
 		if err := s.Validate(v); err == nil {
 			t.Errorf("%s: a key that nobody has heard of is let through", n)
+		}
+	}
+}
+
+// TestShippedRecipes holds the recipes that ship against their schema.
+func TestShippedRecipes(t *testing.T) {
+	s := compile(t, "recipe.v1")
+	names, err := fs.Glob(recipes.Files, "sys/*.yaml")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("%d recipes: %v", len(names), err)
+	}
+	for _, n := range names {
+		b, err := recipes.Files.ReadFile(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var v map[string]any
+		if err := yaml.Unmarshal(b, &v); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Validate(v); err != nil {
+			t.Errorf("%s: %v", n, err)
+		}
+		for _, where := range []map[string]any{v, v["source"].(map[string]any), v["build"].(map[string]any)} {
+			where["unheard_of"] = true
+			if err := s.Validate(v); err == nil {
+				t.Errorf("%s: a key that nobody has heard of is let through", n)
+			}
+			delete(where, "unheard_of")
 		}
 	}
 }

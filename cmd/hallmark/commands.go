@@ -45,6 +45,7 @@ type cli struct {
 	Audit     auditCmd     `cmd:"" help:"The audit log: who did what, when."`
 	Login     loginCmd     `cmd:"" help:"Keep a token for a server: read from standard input, never from the command line."`
 	Logout    logoutCmd    `cmd:"" help:"Forget the token for a server."`
+	Recipe    recipeCmd    `cmd:"" help:"Recipes of system libraries and language cores."`
 	Fsck      fsckCmd      `cmd:"" help:"Check database, blobs and log against one another."`
 }
 

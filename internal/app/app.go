@@ -94,6 +94,8 @@ type App struct {
 	authority *evidence.Authority // opened when something is signed
 	engine    *build.Engine
 	client    *pypi.Client
+	aptMu     sync.Mutex
+	apt       *debian.Client     // guarded by aptMu; nil: not asked for yet
 	fetching  singleflight.Group // downloads, by digest
 	fetched   downloads
 	memory    memory
@@ -520,7 +522,7 @@ func (a *App) Engine() (*build.Engine, error) {
 		return a.engine, nil
 	}
 	e := &build.Engine{
-		Blobs: a.Blobs, Records: records{a}, Runner: a.runner, Language: pypi.Language{},
+		Blobs: a.Blobs, Records: records{a}, Runner: a.runner, Language: pypi.Language{}, Others: otherLanguages,
 		Builder: a.BuilderID(), Platform: a.Platform(), Limits: sandbox.DefaultLimits(),
 		Workers: a.workers(), Faketime: faketimePath, Tmp: a.path("tmp"), Seed: a.unpackSeed, Retry: a.cfg.Retry,
 		Progress: a.event, Watch: a.progress.Work, Timeline: a.trace, History: a.times,

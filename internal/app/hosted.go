@@ -12,7 +12,6 @@ import (
 	"hallmark/internal/blob"
 	"hallmark/internal/build"
 	"hallmark/internal/digest"
-	"hallmark/internal/ecosystem/pypi"
 	"hallmark/internal/fault"
 	"hallmark/internal/jobs"
 	"hallmark/internal/lockfile"
@@ -210,11 +209,7 @@ func (d documents) KeepCommit(ctx context.Context, c project.Commit) (digest.Dig
 
 // Requirement is platform.Documents's.
 func (documents) Requirement(text string) (canonical, name string, err error) {
-	r, err := pypi.ParseUserRequirement(text)
-	if err != nil {
-		return "", "", err
-	}
-	return r.String(), r.Name, nil
+	return ParseRequirement(text)
 }
 
 // ReadLockfile is platform.Documents's.

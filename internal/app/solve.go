@@ -13,6 +13,7 @@ import (
 	"hallmark/internal/build"
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/pypi"
+	"hallmark/internal/ecosystem/system"
 	"hallmark/internal/fault"
 	"hallmark/internal/plan"
 	"hallmark/internal/project"
@@ -209,7 +210,7 @@ func (a *App) solve(ctx context.Context, requirements []string, at time.Time, ow
 	}
 	planner.Host, planner.Fetch, planner.Overrides, planner.Workers = host{a}, a.fetch, overrides, a.workers()
 	a.progress.Stage("solve")
-	p, err := planner.Plan(ctx, requirements)
+	p, err := a.planAll(ctx, planner, systemHost{a}, at, requirements)
 	if err != nil {
 		return nil, err
 	}
@@ -340,8 +341,14 @@ func (a *App) keepPlan(ctx context.Context, p *plan.Plan) error {
 func (a *App) fetchSources(ctx context.Context, p *plan.Plan) error {
 	for i, src := range p.Sources {
 		a.progress.Step(i, len(p.Sources), "fetch "+src.File)
+		if src.PURL.Type() == system.Type {
+			if err := a.fetchSystem(ctx, system.Source{File: src.File, Digest: src.Digest, Size: src.Size}); err != nil {
+				return err
+			}
+			continue
+		}
 		if src.PURL.Type() != "pypi" {
-			return fault.New(fault.Unsupported, "fetching %s: this version builds Python packages alone", src.PURL)
+			return fault.New(fault.Unsupported, "fetching %s: this version builds Python packages and recipes alone", src.PURL)
 		}
 		if err := a.fetch(ctx, src.PURL.Name(), pypi.File{Name: src.File, SHA256: src.Digest.Hex(), Size: src.Size}); err != nil {
 			return err
