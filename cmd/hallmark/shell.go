@@ -89,7 +89,7 @@ func terminalSize(fd int) sandbox.TerminalSize {
 // describe says what a person finds in the root of a build.
 func describe(w io.Writer, in build.Entered) {
 	what := "build"
-	if in.Step.Recipe.Kind != "pep517" {
+	if in.Step.Recipe.Asks() {
 		what = "query"
 	}
 	fmt.Fprintf(w, "The root of the %s of %s\n", what, in.Step.PURL)

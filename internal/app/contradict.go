@@ -131,7 +131,7 @@ func (a *App) contradictions(ctx context.Context, p *plan.Plan) ([]shown, error)
 	}
 	var out []shown
 	for _, art := range p.Artifacts {
-		if art.Step == "" {
+		if art.Step == "" || art.PURL.Type() != "pypi" {
 			continue
 		}
 		builds, err := records{a}.Builds(ctx, art.Step)

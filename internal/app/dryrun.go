@@ -181,7 +181,7 @@ func (a *App) storedAs(ctx context.Context, cfg project.Config, own []pypi.Overr
 
 // forecaster is an engine that says what would be done, and does nothing.
 func (a *App) forecaster() *build.Engine {
-	return &build.Engine{Blobs: a.Blobs, Records: records{a}, Language: pypi.Language{}, Builder: a.BuilderID(), Platform: a.Platform(),
+	return &build.Engine{Blobs: a.Blobs, Records: records{a}, Language: pypi.Language{}, Others: otherLanguages, Builder: a.BuilderID(), Platform: a.Platform(),
 		Limits: sandbox.DefaultLimits(), Workers: a.workers(), Retry: a.cfg.Retry, History: a.times}
 }
 
@@ -220,7 +220,7 @@ func (a *App) dryPlan(ctx context.Context, cfg project.Config, own []pypi.Overri
 		return a.Blobs.Open(d)
 	}, nil)
 	a.progress.Stage("solve without fetching")
-	return planner.Plan(ctx, cfg.Requirements)
+	return a.planAll(ctx, planner, h.system(), at, cfg.Requirements)
 }
 
 // dryHost answers planning from what is stored, and takes down what is not.

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"hallmark/internal/digest"
-	"hallmark/internal/ecosystem/pypi"
 	"hallmark/internal/lockfile"
 	"hallmark/internal/project"
 	"hallmark/internal/remedy"
@@ -88,9 +87,9 @@ func (a *App) EffectOf(ctx context.Context, dir string, c project.Config) (remed
 // PackageOf is the name of the package that a requirement asks for; the text itself
 // if it cannot be read.
 func PackageOf(text string) string {
-	r, err := pypi.ParseUserRequirement(text)
+	_, name, err := ParseRequirement(text)
 	if err != nil {
 		return text
 	}
-	return r.Name
+	return name
 }

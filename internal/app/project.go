@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"hallmark/internal/digest"
-	"hallmark/internal/ecosystem/pypi"
 	"hallmark/internal/fault"
 	"hallmark/internal/project"
 	"hallmark/internal/store"
@@ -58,7 +57,7 @@ func (a *App) commit(ctx context.Context, dir string, c project.Config, message 
 		return "", project.Commit{}, err
 	}
 	for _, r := range c.Requirements {
-		if _, err := pypi.ParseUserRequirement(r); err != nil {
+		if _, _, err := ParseRequirement(r); err != nil {
 			return "", project.Commit{}, err
 		}
 	}
@@ -147,20 +146,16 @@ func (a *App) Install(ctx context.Context, dir string, reqs []string, at time.Ti
 	if err != nil {
 		return "", project.Commit{}, err
 	}
-	client, err := a.pypiClient(ctx)
-	if err != nil {
-		return "", project.Commit{}, err
-	}
 	for _, text := range reqs {
-		r, err := pypi.ParseUserRequirement(text)
+		canonical, name, err := ParseRequirement(text)
 		if err != nil {
 			return "", project.Commit{}, err
 		}
-		if _, err := client.Page(ctx, r.Name); err != nil {
-			return "", project.Commit{}, fmt.Errorf("install %s: %w", r.Name, err)
+		if err := a.known(ctx, canonical); err != nil {
+			return "", project.Commit{}, fmt.Errorf("install %s: %w", name, err)
 		}
-		c.Requirements = slices.DeleteFunc(c.Requirements, func(s string) bool { return sameName(s, r.Name) })
-		c.Requirements = append(c.Requirements, r.String())
+		c.Requirements = slices.DeleteFunc(c.Requirements, func(s string) bool { return sameName(s, name) })
+		c.Requirements = append(c.Requirements, canonical)
 	}
 	slices.Sort(c.Requirements)
 	if !at.IsZero() {
@@ -177,15 +172,15 @@ func (a *App) Uninstall(ctx context.Context, dir string, names []string) (digest
 		return "", project.Commit{}, err
 	}
 	for _, text := range names {
-		r, err := pypi.ParseUserRequirement(text)
+		_, name, err := ParseRequirement(text)
 		if err != nil {
 			return "", project.Commit{}, err
 		}
 		n := len(c.Requirements)
-		c.Requirements = slices.DeleteFunc(c.Requirements, func(s string) bool { return sameName(s, r.Name) })
+		c.Requirements = slices.DeleteFunc(c.Requirements, func(s string) bool { return sameName(s, name) })
 		if len(c.Requirements) == n {
 			return "", project.Commit{}, fault.Advise(fault.NotFound, "The requirements are in "+project.ConfigFile+".",
-				"the project has no requirement for %s", r.Name)
+				"the project has no requirement for %s", name)
 		}
 	}
 	return a.save(ctx, dir, c, "uninstall "+strings.Join(names, " "))
@@ -203,8 +198,8 @@ func (a *App) save(ctx context.Context, dir string, c project.Config, message st
 }
 
 func sameName(req, name string) bool {
-	r, err := pypi.ParseUserRequirement(req)
-	return err == nil && r.Name == name
+	_, n, err := ParseRequirement(req)
+	return err == nil && n == name
 }
 
 // SaveLock writes hallmark.lock in dir.

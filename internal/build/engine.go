@@ -80,8 +80,9 @@ type Engine struct {
 	Blobs    Blobs
 	Records  Records
 	Runner   Runner
-	Language ecosystem.Language
-	Builder  string // builder.id
+	Language ecosystem.Language   // of packages whose type none of Others has
+	Others   []ecosystem.Language // of further types
+	Builder  string               // builder.id
 	Platform plan.Platform
 	Limits   sandbox.Limits
 	Workers  int    // builds at a time; at least 1
@@ -264,21 +265,33 @@ func (e *Engine) Source(ctx context.Context, d digest.Digest, file string, patch
 	return PreparedSource{Dir: dir, Newest: note.Newest, Removed: note.Removed}, ctx.Err()
 }
 
+// language is what knows a package's ecosystem.
+func (e *Engine) language(u purl.PURL) ecosystem.Language {
+	t := u.Type()
+	for _, l := range e.Others {
+		if l.Type() == t {
+			return l
+		}
+	}
+	return e.Language
+}
+
 // artifactKey names the layer of a file that a step made.
-func (e *Engine) artifactKey(d digest.Digest) string {
-	return "artifact-" + e.Language.BaseKey() + "-" + d.Hex()
+func artifactKey(l ecosystem.Language, d digest.Digest) string {
+	return "artifact-" + l.BaseKey() + "-" + d.Hex()
 }
 
 // companionKey names a companion by the layer that it is for and by what makes it.
-func (e *Engine) companionKey(of digest.Digest, c ecosystem.Companion) string {
+func companionKey(l ecosystem.Language, of digest.Digest, c ecosystem.Companion) string {
 	made := digest.FromBytes(fmt.Appendf(nil, "%q %q %q %q", c.Args, c.Env, c.At, c.Within))
-	return "companion-" + e.Language.BaseKey() + "-" + made.Hex()[:8] + "-" + of.Hex()
+	return "companion-" + l.BaseKey() + "-" + made.Hex()[:8] + "-" + of.Hex()
 }
 
 // hasLayer tells whether a file that a step made is laid out already.
-func (e *Engine) hasLayer(d digest.Digest) bool {
-	c := e.Language.Companion()
-	return e.layers.has(e.artifactKey(d)) && (len(c.Args) == 0 || e.layers.has(e.companionKey(d, c)))
+func (e *Engine) hasLayer(u purl.PURL, d digest.Digest) bool {
+	l := e.language(u)
+	c := l.Companion()
+	return e.layers.has(artifactKey(l, d)) && (len(c.Args) == 0 || e.layers.has(companionKey(l, d, c)))
 }
 
 // seedInput names the seed as an input.
@@ -286,14 +299,14 @@ func seedInput(s *Seed) record.Input {
 	return record.Input{Tag: plan.TagBuilder, PURL: string(purl.New("generic", "hallmark-seed-"+s.Name, "")), Digest: s.Digest}
 }
 
-// ground lays out what every build has: the language's base, the seed, and what
+// ground lays out what every build of a language has: its base, the seed, and what
 // makes the seed faster to use, which is nil if there is nothing.
-func (e *Engine) ground(ctx context.Context) (base string, seed *Seed, fast *mount, err error) {
-	base, err = e.layers.get("base-"+e.Language.BaseKey(), nil, func(tree string) (any, error) {
+func (e *Engine) ground(ctx context.Context, l ecosystem.Language) (base string, seed *Seed, fast *mount, err error) {
+	base, err = e.layers.get("base-"+l.BaseKey(), nil, func(tree string) (any, error) {
 		if err := os.Mkdir(tree, 0o755); err != nil {
 			return nil, err
 		}
-		return map[string]string{}, e.Language.Base(tree)
+		return map[string]string{}, l.Base(tree)
 	})
 	if err != nil {
 		return "", nil, nil, err
@@ -301,14 +314,19 @@ func (e *Engine) ground(ctx context.Context) (base string, seed *Seed, fast *mou
 	if seed, err = e.theSeed(ctx); err != nil {
 		return "", nil, nil, err
 	}
-	fast, err = e.companion(ctx, seedInput(seed).PURL, seed.Digest, e.Language.SeedCompanion(), seed.Dir)
+	fast, err = e.companion(ctx, l, seedInput(seed).PURL, seed.Digest, l.SeedCompanion(), seed.Dir)
 	return base, seed, fast, err
 }
 
 // dependency lays out what a step made, with what makes it faster to use, which is
 // nil if there is nothing.
-func (e *Engine) dependency(ctx context.Context, in plan.Input, out *record.Output, base string, seed *Seed) (mount, *mount, error) {
-	dir, err := e.layers.get(e.artifactKey(out.Digest), nil, func(tree string) (any, error) {
+func (e *Engine) dependency(ctx context.Context, in plan.Input, out *record.Output) (mount, *mount, error) {
+	l := e.language(in.PURL)
+	base, seed, _, err := e.ground(ctx, l)
+	if err != nil {
+		return mount{}, nil, err
+	}
+	dir, err := e.layers.get(artifactKey(l, out.Digest), nil, func(tree string) (any, error) {
 		// The language wants a file with its name, and so do its errors.
 		tmp, err := os.MkdirTemp(e.Tmp, "unpack-")
 		if err != nil {
@@ -319,18 +337,19 @@ func (e *Engine) dependency(ctx context.Context, in plan.Input, out *record.Outp
 		if err := e.copyOut(out.Digest, named); err != nil {
 			return nil, err
 		}
-		return map[string]string{"file": out.File}, e.Language.Unpack(named, tree)
+		return map[string]string{"file": out.File}, l.Unpack(named, tree)
 	})
 	if err != nil {
 		return mount{}, nil, fmt.Errorf("laying out %s: %w", in.PURL, err)
 	}
-	fast, err := e.companion(ctx, string(in.PURL), out.Digest, e.Language.Companion(), dir, base, seed.Dir)
+	fast, err := e.companion(ctx, l, string(in.PURL), out.Digest, l.Companion(), dir, base, seed.Dir)
 	return mount{record.Input{Tag: in.Tag, PURL: string(in.PURL), File: out.File, Digest: out.Digest, Step: in.Step}, dir}, fast, err
 }
 
 // mounts gives the read-only folders of a step's root, top-most first.
 func (e *Engine) mounts(ctx context.Context, s plan.Step, output func(digest.Digest) (*record.Output, error)) ([]mount, error) {
-	base, seed, seedFast, err := e.ground(ctx)
+	l := e.language(s.PURL)
+	base, seed, seedFast, err := e.ground(ctx, l)
 	if err != nil {
 		return nil, err
 	}
@@ -347,7 +366,7 @@ func (e *Engine) mounts(ctx context.Context, s plan.Step, output func(digest.Dig
 		if err != nil {
 			return nil, err
 		}
-		m, f, err := e.dependency(ctx, in, out, base, seed)
+		m, f, err := e.dependency(ctx, in, out)
 		if err != nil {
 			return nil, fmt.Errorf("environment of %s: %w", s.PURL, err)
 		}
@@ -359,7 +378,7 @@ func (e *Engine) mounts(ctx context.Context, s plan.Step, output func(digest.Dig
 	if seedFast != nil {
 		fast = append(fast, *seedFast)
 	}
-	baseInput := record.Input{Tag: plan.TagBuilder, PURL: "pkg:generic/hallmark-environment@" + e.Language.BaseKey(), Digest: digest.FromBytes([]byte(e.Language.BaseKey()))}
+	baseInput := record.Input{Tag: plan.TagBuilder, PURL: "pkg:generic/hallmark-environment@" + l.BaseKey(), Digest: digest.FromBytes([]byte(l.BaseKey()))}
 	ms = append(ms, fast...)
 	return append(ms, mount{baseInput, base}, mount{seedInput(seed), seed.Dir}), nil
 }
@@ -367,14 +386,14 @@ func (e *Engine) mounts(ctx context.Context, s plan.Step, output func(digest.Dig
 // companion gives the layer that a language makes of another layer to have it
 // faster; nil if it makes none. It is made in the sandbox from the layers given
 // and named by what it was made of.
-func (e *Engine) companion(ctx context.Context, name string, of digest.Digest, c ecosystem.Companion, layers ...string) (*mount, error) {
+func (e *Engine) companion(ctx context.Context, l ecosystem.Language, name string, of digest.Digest, c ecosystem.Companion, layers ...string) (*mount, error) {
 	if len(c.Args) == 0 {
 		return nil, nil
 	}
 	var note struct {
 		Digest digest.Digest `json:"digest"`
 	}
-	dir, err := e.layers.get(e.companionKey(of, c), &note, func(tree string) (any, error) {
+	dir, err := e.layers.get(companionKey(l, of, c), &note, func(tree string) (any, error) {
 		out, err := os.MkdirTemp(e.Tmp, "companion-")
 		if err != nil {
 			return nil, err
@@ -410,7 +429,7 @@ func (e *Engine) companion(ctx context.Context, name string, of digest.Digest, c
 	if err != nil {
 		return nil, err
 	}
-	u, err := purl.PURL(name).WithQualifier("companion", e.Language.BaseKey())
+	u, err := purl.PURL(name).WithQualifier("companion", l.BaseKey())
 	if err != nil {
 		return nil, err
 	}
@@ -483,7 +502,8 @@ func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, o
 	if err != nil {
 		return nil, nil, err
 	}
-	cmd, err := e.Language.Command(s)
+	lang := e.language(s.PURL)
+	cmd, err := lang.Command(s)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -551,10 +571,10 @@ func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, o
 		rec.Outcome, rec.Failure = record.Failed, f
 		return rec, nil, nil
 	}
-	if f := e.judge(res, log, said.found); f != nil {
+	if f := e.judge(lang, res, log, said.found); f != nil {
 		return fail(f)
 	}
-	if s.Recipe.Kind != "pep517" {
+	if s.Recipe.Asks() {
 		files, f, err := readAnswers(out)
 		if err != nil {
 			return nil, nil, err
@@ -565,14 +585,14 @@ func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, o
 		rec.Outcome = record.Succeeded
 		return rec, files, nil
 	}
-	product, f, err := e.Language.Accept(s, e.Platform, out, named)
+	product, f, err := lang.Accept(s, e.Platform, out, named)
 	if err != nil {
 		return nil, nil, fmt.Errorf("taking what the build of %s made: %w", s.PURL, err)
 	}
 	if f != nil {
 		return fail(f)
 	}
-	if err := e.keep(ctx, rec, product); err != nil {
+	if err := e.keep(ctx, rec, product, ms); err != nil {
 		return nil, nil, err
 	}
 	rec.Outcome = record.Succeeded
@@ -580,8 +600,8 @@ func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, o
 }
 
 // keep stores what was made, and what it was named from, and says what of the
-// seed is inside.
-func (e *Engine) keep(ctx context.Context, rec *record.Build, p ecosystem.Product) error {
+// seed is inside, given the root's layers.
+func (e *Engine) keep(ctx context.Context, rec *record.Build, p ecosystem.Product, root []mount) error {
 	put := func(path string) (digest.Digest, int64, error) {
 		f, err := os.Open(path)
 		if err != nil {
@@ -612,10 +632,12 @@ func (e *Engine) keep(ctx context.Context, rec *record.Build, p ecosystem.Produc
 			inside[c] = true // a file of the seed as it is
 		}
 		if n.Kind == "elf" || n.Kind == "ar" {
-			// The root holds no other object file or archive, so these are all that a
-			// linker can have taken code from.
+			// The root holds no other object file or archive of the seed, so these are
+			// all that a linker can have taken code from.
 			for _, l := range seed.Linkable {
-				inside[l] = true
+				if !hidden(root, seed.Dir, l) {
+					inside[l] = true
+				}
 			}
 		}
 	}
@@ -625,6 +647,20 @@ func (e *Engine) keep(ctx context.Context, rec *record.Build, p ecosystem.Produc
 	sort.Strings(rec.SeedFiles)
 	rec.SeedKnown = true
 	return nil
+}
+
+// hidden tells whether a layer above the seed has something at the path of one of
+// the seed's files, so that nothing in the root can read the seed's.
+func hidden(root []mount, seed, path string) bool {
+	for _, m := range root {
+		if m.dir == seed {
+			return false
+		}
+		if st, err := os.Lstat(filepath.Join(m.dir, path)); err == nil && st.Mode().IsRegular() {
+			return true
+		}
+	}
+	return false
 }
 
 // readAnswers reads what a query step left: a few small files.

@@ -364,7 +364,7 @@ func TestJudge(t *testing.T) {
 	} {
 		var said logKeeper
 		_, _ = said.Write([]byte(c.log))
-		f := w.e.judge(&c.res, said.Bytes(), said.found)
+		f := w.e.judge(w.e.Language, &c.res, said.Bytes(), said.found)
 		switch {
 		case c.class == "" && f != nil, c.class != "" && f == nil:
 			t.Errorf("%s: %+v", name, f)
@@ -373,7 +373,7 @@ func TestJudge(t *testing.T) {
 		}
 	}
 	many := sandbox.Result{Network: make([]record.Attempt, 100)}
-	if f := w.e.judge(&many, nil, nil); strings.Count(f.Message, ",") != 5 {
+	if f := w.e.judge(w.e.Language, &many, nil, nil); strings.Count(f.Message, ",") != 5 {
 		t.Errorf("of many attempts: %s", f.Message)
 	}
 }

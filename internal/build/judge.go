@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"hallmark/internal/ecosystem"
 	"hallmark/internal/record"
 	"hallmark/internal/sandbox"
 )
@@ -15,25 +16,25 @@ import (
 // judge gives the failure that the way a build ended means; nil if it went well.
 // What the sandbox saw from outside comes before what the build says of itself.
 // tuned is the option for this very processor that was seen anywhere in the log.
-func (e *Engine) judge(res *sandbox.Result, log, tuned []byte) *record.Failure {
-	f := e.judged(res, log, tuned)
+func (e *Engine) judge(l ecosystem.Language, res *sandbox.Result, log, tuned []byte) *record.Failure {
+	f := e.judged(l, res, log, tuned)
 	if f != nil {
 		f.Limit = limitOf(f.Class, e.Limits)
 	}
 	return f
 }
 
-func (e *Engine) judged(res *sandbox.Result, log, tuned []byte) *record.Failure {
-	lines := func() []string { return e.Language.Diagnose(log, res.Exit).Log }
+func (e *Engine) judged(l ecosystem.Language, res *sandbox.Result, log, tuned []byte) *record.Failure {
+	lines := func() []string { return l.Diagnose(log, res.Exit).Log }
 	if len(res.Network) > 0 {
-		return reached(res.Network, log, e.Language.Diagnose(log, res.Exit))
+		return reached(res.Network, log, l.Diagnose(log, res.Exit))
 	}
 	if res.Limit != "" {
 		return &record.Failure{Class: res.Limit, Log: lines(), Message: limitMessage(res.Limit, e.Limits),
 			Advice: "Look what it does with so much: hallmark build --shell enters the build. An override can make it do less."}
 	}
 	if res.Exit != 0 || res.Signal != "" {
-		f := e.Language.Diagnose(log, res.Exit)
+		f := l.Diagnose(log, res.Exit)
 		if res.Signal != "" {
 			f.Message = "The build was ended by signal " + res.Signal + "."
 		}

@@ -70,7 +70,7 @@ func (e *Engine) Shell(ctx context.Context, s plan.Step, known map[digest.Digest
 	if err != nil {
 		return nil, err
 	}
-	cmd, err := e.Language.Command(s)
+	cmd, err := e.language(s.PURL).Command(s)
 	if err != nil {
 		return nil, err
 	}

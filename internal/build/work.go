@@ -13,6 +13,7 @@ import (
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/plan"
+	"hallmark/internal/purl"
 	"hallmark/internal/record"
 )
 
@@ -84,11 +85,7 @@ func (w *work) add(ctx context.Context, s spec, step plan.Step) error {
 		s.guess, s.known = times.guess(step.PURL, s.key.purpose, w.sources[step.Source()])
 		// What it is built with is laid out beforehand, each once, so that nobody
 		// waits for anybody else to do it.
-		ground := taskKey{"", layering}
-		if !w.listed[ground] {
-			w.listed[ground] = true
-			w.specs = append(w.specs, spec{key: ground, name: "environment", guess: guessLayer, known: true, run: w.ground})
-		}
+		ground := w.listGround(step.PURL)
 		s.after = append(s.after, ground)
 		for _, in := range step.Inputs {
 			if in.Step == "" {
@@ -100,11 +97,11 @@ func (w *work) add(ctx context.Context, s spec, step plan.Step) error {
 				continue
 			}
 			w.listed[k] = true
-			if b := w.get(in.Step); b != nil && b.Output != nil && w.e.hasLayer(b.Output.Digest) {
+			if b := w.get(in.Step); b != nil && b.Output != nil && w.e.hasLayer(in.PURL, b.Output.Digest) {
 				continue
 			}
 			w.specs = append(w.specs, spec{key: k, name: string(in.PURL), guess: guessLayer, known: true,
-				after: []taskKey{ground, {in.Step, record.First}}, run: w.layer(in)})
+				after: []taskKey{w.listGround(in.PURL), {in.Step, record.First}}, run: w.layer(in)})
 		}
 	}
 	w.listed[s.key] = true
@@ -181,11 +178,21 @@ func (w *work) others(ctx context.Context, s plan.Step, builds []record.Build) e
 	return want(record.Rebuild, w.runSecond(s))
 }
 
-// ground lays out what every build has.
-func (w *work) ground(ctx context.Context, t *turn) error {
-	t.phase("prepare")
-	_, _, _, err := w.e.ground(ctx)
-	return err
+// listGround lists the laying out of what every build of a package's ecosystem has,
+// once.
+func (w *work) listGround(u purl.PURL) taskKey {
+	l := w.e.language(u)
+	// No step has such an id: a digest has a colon in it.
+	k := taskKey{digest.Digest("ground-" + l.Type()), layering}
+	if !w.listed[k] {
+		w.listed[k] = true
+		w.specs = append(w.specs, spec{key: k, name: "environment", guess: guessLayer, known: true, run: func(ctx context.Context, t *turn) error {
+			t.phase("prepare")
+			_, _, _, err := w.e.ground(ctx, l)
+			return err
+		}})
+	}
+	return k
 }
 
 // layer lays out what a step made.
@@ -195,11 +202,7 @@ func (w *work) layer(in plan.Input) func(context.Context, *turn) error {
 			return nil
 		}
 		t.phase("lay out")
-		base, seed, _, err := w.e.ground(ctx)
-		if err != nil {
-			return err
-		}
-		_, _, err = w.e.dependency(ctx, in, w.get(in.Step).Output, base, seed)
+		_, _, err := w.e.dependency(ctx, in, w.get(in.Step).Output)
 		return err
 	}
 }

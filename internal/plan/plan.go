@@ -110,8 +110,9 @@ type Input struct {
 
 // Recipe is how to build, as data.
 type Recipe struct {
-	Kind         string        `json:"kind"`                    // "pep517"
-	Backend      string        `json:"backend"`                 // PEP 517 build-backend, module:object
+	Kind         string        `json:"kind"`                    // "pep517", or "system" for what recipes/sys say
+	Backend      string        `json:"backend"`                 // PEP 517 build-backend, module:object; of a recipe its build system
+	Phases       []Phase       `json:"phases,omitempty"`        // of a recipe: what is run, in this order
 	BackendPath  []string      `json:"backend_path,omitempty"`  // PEP 517 backend-path
 	Requires     []string      `json:"requires,omitempty"`      // PEP 518 build-system.requires
 	HookRequires []string      `json:"hook_requires,omitempty"` // what get_requires_for_build_wheel said
@@ -120,6 +121,17 @@ type Recipe struct {
 	Override     *Override     `json:"override,omitempty"`      // what no rule can know
 	Driver       string        `json:"driver"`                  // digest of the program that calls the hooks
 }
+
+// Phase is one stage of a recipe's build: a script for sh -e, run in the source's
+// folder.
+type Phase struct {
+	Name string `json:"name"` // "configure", "build", "check", "install", …
+	Run  string `json:"run"`
+}
+
+// Asks tells whether the step asks a backend something; what it leaves are answers,
+// not an artifact.
+func (r Recipe) Asks() bool { return r.Kind == "pep517-query" || r.Kind == "pep517-metadata" }
 
 // Patches are laid onto the recipe's source, in this order.
 func (r Recipe) Patches() []Patch {

@@ -54,6 +54,7 @@ type Client struct {
 	sources []Source
 	auth    []credential
 	http    *http.Client
+	indexes sourceIndexes
 }
 
 // NewClient reads apt's configuration: sources, keyrings, proxies, certificate
@@ -220,8 +221,21 @@ func (c *Client) resolveAt(ctx context.Context, s Source, roots Roots) (Pin, Evi
 	if err := rel.serves(roots); err != nil {
 		return Pin{}, Evidence{}, err
 	}
-	err = fault.New(fault.NotFound, "resolving seed %s: InRelease lists no package index for %s on %s", roots.Name, roots.Component, roots.Arch)
-	for _, p := range indexPaths(roots.Component, roots.Arch) {
+	_, b, err := c.listed(ctx, s, rel, indexPaths(roots.Component, roots.Arch))
+	if err != nil {
+		return Pin{}, Evidence{}, fmt.Errorf("resolving seed %s for %s on %s: %w", roots.Name, roots.Component, roots.Arch, err)
+	}
+	ev.Packages = b
+	pin, err := ResolveFrom(ev, roots, keys, c.cfg.Now())
+	return pin, ev, err
+}
+
+// listed reads the first of the indexes that InRelease lists and the source has, by
+// its digest.
+func (c *Client) listed(ctx context.Context, s Source, rel *Release, paths []string) (name string, b []byte, err error) {
+	dists := "dists/" + s.Suite
+	err = fault.New(fault.NotFound, "InRelease of suite %s lists no %s", s.Suite, strings.Join(paths, ", "))
+	for _, p := range paths {
 		f, ok := rel.Files[p]
 		if !ok || f.Size > maxIndex {
 			continue
@@ -239,12 +253,10 @@ func (c *Client) resolveAt(ctx context.Context, s Source, roots Roots) (Pin, Evi
 				err = fault.New(fault.Unverified, "fetching %s: want sha256:%s, got %s (%d bytes)", n, f.SHA256, got, len(b))
 				continue
 			}
-			ev.Packages = b
-			pin, err := ResolveFrom(ev, roots, keys, c.cfg.Now())
-			return pin, ev, err
+			return p, b, nil
 		}
 	}
-	return Pin{}, Evidence{}, err
+	return "", nil, err
 }
 
 // get reads a small file whole.
@@ -351,24 +363,7 @@ func (c *Client) Fetch(ctx context.Context, pin Pin, p Package, sink Sink) error
 	}
 	var failed []error
 	for _, s := range sources {
-		err = c.try(ctx, func() error {
-			r, err := c.open(ctx, s, p.Path)
-			if err != nil {
-				return err
-			}
-			defer r.Close()
-			n, err := sink.Put(ctx, r, p.Digest(), p.Size)
-			if err != nil {
-				if errors.Is(err, digest.ErrMismatch) || errors.Is(err, digest.ErrTooLarge) {
-					return fault.New(fault.Unverified, "fetching %s: %w", p, err)
-				}
-				return fault.New(fault.Unavailable, "fetching %s: %w", p, err)
-			}
-			if n != p.Size {
-				return fault.New(fault.Unverified, "fetching %s: %d bytes, the index says %d", p, n, p.Size)
-			}
-			return nil
-		})
+		err = c.put(ctx, s, p.Path, p.String(), p.Digest(), p.Size, sink)
 		if err == nil {
 			return nil
 		}
