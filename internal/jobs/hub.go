@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -45,23 +46,23 @@ func state(r store.Run) State {
 		Doing: []Doing{}, Notes: []string{}, Since: since}
 }
 
-// Hub keeps the newest state of each project's newest run and wakes who waits for
+// Hub keeps the newest states of each project's runs and wakes who waits for
 // another. Watchers never slow a build: they read the state when they are ready for
 // it, and what came between is gone.
 type Hub struct {
-	mu     sync.Mutex // guards all
-	latest map[string]State
+	mu     sync.Mutex               // guards all
+	latest map[string][]State       // by project, of one run each, the one that changed last in front: those that have not ended, and the newest that has
 	woken  map[string]chan struct{} // closed at the next change
 	lives  map[string]*Live         // by run
 	begun  []string                 // runs of lives, oldest first
 }
 
 func newHub() *Hub {
-	return &Hub{latest: map[string]State{}, woken: map[string]chan struct{}{}, lives: map[string]*Live{}}
+	return &Hub{latest: map[string][]State{}, woken: map[string]chan struct{}{}, lives: map[string]*Live{}}
 }
 
-// Watch gives the newest state of a project's newest run since the server's start,
-// false if there is none, and a channel that is closed when there is another.
+// Watch gives the state of the project's run that changed last since the server's
+// start, false if there is none, and a channel that is closed when there is another.
 func (h *Hub) Watch(project string) (State, bool, <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -70,15 +71,34 @@ func (h *Hub) Watch(project string) (State, bool, <-chan struct{}) {
 		w = make(chan struct{})
 		h.woken[project] = w
 	}
-	s, ok := h.latest[project]
-	return s, ok, w
+	all := h.latest[project]
+	if len(all) == 0 {
+		return State{}, false, w
+	}
+	return all[0], true, w
+}
+
+// States gives the newest states of a project's runs since the server's start, one of
+// each, the one that changed last first: of those that have not ended, and of the one
+// that ended last.
+func (h *Hub) States(project string) []State {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.latest[project])
 }
 
 // put makes s the newest state.
 func (h *Hub) put(s State) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.latest[s.Project] = s
+	all, ended := []State{s}, s.State.Done()
+	for _, o := range h.latest[s.Project] {
+		if o.Run != s.Run && !(o.State.Done() && ended) {
+			all = append(all, o)
+			ended = ended || o.State.Done()
+		}
+	}
+	h.latest[s.Project] = all
 	if w := h.woken[s.Project]; w != nil {
 		close(w)
 		delete(h.woken, s.Project)

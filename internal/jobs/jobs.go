@@ -23,6 +23,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riversqlite"
 	"github.com/riverqueue/river/rivermigrate"
 
+	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/store"
 )
@@ -34,6 +35,7 @@ type Rows interface {
 	SetRun(ctx context.Context, r store.Run) error
 	Priorities(ctx context.Context) (map[string]store.Priority, error)
 	LastTurns(ctx context.Context) (map[string]time.Time, error)
+	AddAttempt(ctx context.Context, a store.Attempt) (int, error)
 }
 
 // Build builds the commit of a run and tells p how far it is. Errors of kind
@@ -58,6 +60,11 @@ type Config struct {
 	Rows     Rows
 	Build    Build
 	Log      *slog.Logger
+	// Keep stores what an attempt built and gives its digest; nil: it is not kept.
+	Keep func(ctx context.Context, a Attempt) (digest.Digest, error)
+	// Found tells what is stored of an attempt that was cut off with its server, of which
+	// nothing was kept, and when the last of it ended; nil: nothing.
+	Found func(ctx context.Context, r store.Run) ([]Step, time.Time, error)
 	// Attempts is how often a build whose failure may pass is tried; 0: 4.
 	Attempts int
 	// Again is how long a busy run waits; 0: two seconds.
@@ -166,7 +173,10 @@ func (q *Queue) Start(ctx context.Context) error {
 	q.mu.Unlock()
 	for _, r := range open {
 		if r.State == store.RunRunning {
-			r.State, r.Message, r.Started = store.RunQueued, "The server ended while it ran; what was built is kept.", time.Time{}
+			if err := q.recover(ctx, r); err != nil {
+				return err
+			}
+			r.State, r.Message, r.Started = store.RunQueued, serverEnded, time.Time{}
 			if err := q.cfg.Rows.SetRun(ctx, r); err != nil {
 				return err
 			}
@@ -272,28 +282,74 @@ func (w *worker) Work(ctx context.Context, job *river.Job[args]) error {
 		return err
 	}
 	q.put(state(r))
-	err = q.build(run, r)
+	did, err := q.build(run, r)
 	cause := context.Cause(run)
 	// The row is written even if the server is about to stop.
 	ctx = context.WithoutCancel(ctx)
 	var busy Busy
 	switch {
 	case err == nil:
+		q.attempted(ctx, r, store.RunSucceeded, "", did)
 		return q.finish(ctx, r, store.RunSucceeded, "", nil)
 	case errors.Is(cause, errCancelled):
-		return q.finish(ctx, r, store.RunCancelled, "Cancelled"+cause.Error()[len(errCancelled.Error()):]+".", river.JobCancel(err))
+		message := "Cancelled" + cause.Error()[len(errCancelled.Error()):] + "."
+		q.attempted(ctx, r, store.RunCancelled, message, did)
+		return q.finish(ctx, r, store.RunCancelled, message, river.JobCancel(err))
 	case cause != nil: // the server stops
-		return q.wait(ctx, r, "The server ended while it ran; what was built is kept.", river.JobSnooze(0))
+		q.attempted(ctx, r, store.AttemptCutOff, serverEnded, did)
+		return q.wait(ctx, r, serverEnded, river.JobSnooze(0))
 	case errors.As(err, &busy):
 		return q.wait(ctx, r, "Waits: "+busy.Error(), river.JobSnooze(q.cfg.Again))
 	case fault.Is(err, fault.Unavailable) && job.Attempt < job.MaxAttempts:
+		q.attempted(ctx, r, store.RunFailed, err.Error(), did)
 		return q.wait(ctx, r, fmt.Sprintf("Attempt %d of %d failed and will be made again: %v", job.Attempt, job.MaxAttempts, err), err)
 	}
+	q.attempted(ctx, r, store.RunFailed, err.Error(), did)
 	return q.finish(ctx, r, store.RunFailed, err.Error(), river.JobCancel(err))
 }
 
-// build runs the build; a panic in it ends the run, not the server.
-func (q *Queue) build(ctx context.Context, r store.Run) (err error) {
+// serverEnded is what a run says whose attempt was cut off.
+const serverEnded = "The server ended while it ran; what was built is kept."
+
+// attempted keeps an attempt that has ended. That it cannot be kept is no failure of
+// the run: it is said in the log.
+func (q *Queue) attempted(ctx context.Context, r store.Run, s store.RunState, message string, did Attempt) {
+	if err := q.keep(ctx, r, s, message, q.cfg.Now(), did); err != nil {
+		q.cfg.Log.Error("what a build did cannot be kept", "run", r.ID, "error", err)
+	}
+}
+
+func (q *Queue) keep(ctx context.Context, r store.Run, s store.RunState, message string, ended time.Time, did Attempt) error {
+	a := store.Attempt{Run: r.ID, State: s, Message: message, Started: r.Started, Ended: ended}
+	if q.cfg.Keep != nil {
+		var err error
+		if a.Document, err = q.cfg.Keep(ctx, did); err != nil {
+			return err
+		}
+	}
+	_, err := q.cfg.Rows.AddAttempt(ctx, a)
+	return err
+}
+
+// recover keeps an attempt whose server ended without a word, from what is stored.
+func (q *Queue) recover(ctx context.Context, r store.Run) error {
+	did, ended := Attempt{Schema: AttemptSchema, Run: r.ID, Steps: []Step{}, Notes: []string{}}, r.Started
+	if q.cfg.Found != nil {
+		steps, last, err := q.cfg.Found(ctx, r)
+		if err != nil {
+			return fmt.Errorf("find out what run %s has built: %w", r.ID, err)
+		}
+		did.Steps = append(did.Steps, steps...)
+		if last.After(ended) {
+			ended = last
+		}
+	}
+	return q.keep(ctx, r, store.AttemptCutOff, serverEnded, ended, did)
+}
+
+// build runs the build and tells what it did; a panic in it ends the run, not the
+// server.
+func (q *Queue) build(ctx context.Context, r store.Run) (did Attempt, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			q.cfg.Log.Error("a build's code failed", "run", r.ID, "panic", fmt.Sprint(p))
@@ -301,8 +357,15 @@ func (q *Queue) build(ctx context.Context, r store.Run) (err error) {
 		}
 	}()
 	live := q.Hub.begin(r.ID)
-	defer live.finish()
-	return q.cfg.Build(ctx, r, &Progress{hub: q.Hub, live: live, now: q.cfg.Now, state: state(r)})
+	p := &Progress{hub: q.Hub, live: live, now: q.cfg.Now, state: state(r)}
+	whole := false
+	defer func() {
+		live.finish(whole)
+		did = p.did()
+	}()
+	err = q.cfg.Build(ctx, r, p)
+	whole = err == nil
+	return did, err
 }
 
 func (q *Queue) begin(id string, cancel context.CancelCauseFunc) bool {

@@ -28,6 +28,37 @@ type yard struct {
 	queue *jobs.Queue
 	by    store.By
 	n     int
+
+	mu    sync.Mutex // guards kept
+	kept  map[digest.Digest]jobs.Attempt
+	found func(r store.Run) ([]jobs.Step, time.Time, error) // what is stored of a run that was cut off; nil: nothing
+}
+
+// keep stores what an attempt did.
+func (y *yard) keep(_ context.Context, a jobs.Attempt) (digest.Digest, error) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.kept == nil {
+		y.kept = map[digest.Digest]jobs.Attempt{}
+	}
+	d := y.blobs.Add(fmt.Sprintf("%+v %d", a, len(y.kept)))
+	y.kept[d] = a
+	return d, nil
+}
+
+// attempts are those at a run, each with what it did.
+func (y *yard) attempts(id string) (rows []store.Attempt, did []jobs.Attempt) {
+	y.t.Helper()
+	rows, err := y.rows.Attempts(y.t.Context(), id)
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	for _, r := range rows {
+		did = append(did, y.kept[r.Document])
+	}
+	return rows, did
 }
 
 func newYard(t *testing.T, where string) *yard {
@@ -56,6 +87,7 @@ func TestPostgres(t *testing.T) {
 		"WhatMayPassIsTriedAgain": onWhatMayPassIsTriedAgain,
 		"Cancel":                  onCancel,
 		"Restart":                 onRestart,
+		"Attempts":                onAttempts,
 		"Watch":                   onWatch,
 		"Live":                    onLive,
 		"Turns":                   onTurns,
@@ -76,7 +108,13 @@ func (y *yard) open() {
 func (y *yard) start(build jobs.Build) {
 	y.t.Helper()
 	var err error
-	y.queue, err = jobs.Open(y.t.Context(), jobs.Config{DB: y.rows.DB(), Postgres: y.rows.Postgres(), Rows: y.rows, Build: build, Attempts: 3, Again: 50 * time.Millisecond,
+	y.queue, err = jobs.Open(y.t.Context(), jobs.Config{DB: y.rows.DB(), Postgres: y.rows.Postgres(), Rows: y.rows, Build: build, Attempts: 3, Again: 50 * time.Millisecond, Keep: y.keep,
+		Found: func(_ context.Context, r store.Run) ([]jobs.Step, time.Time, error) {
+			if y.found == nil {
+				return nil, time.Time{}, nil
+			}
+			return y.found(r)
+		},
 		Backoff: func(int) time.Duration { return 50 * time.Millisecond }})
 	if err != nil {
 		y.t.Fatal(err)
@@ -298,6 +336,91 @@ func onRestart(y *yard) {
 	}
 }
 
+// What each attempt at a run did is kept: of one that failed, one that the end of the
+// server cut off, gently or not, and the last one.
+func TestAttempts(t *testing.T) { onAttempts(newYard(t, file(t))) }
+
+func onAttempts(y *yard) {
+	t := y.t
+	begun := make(chan int, 10)
+	n := 0
+	step := func(state string) jobs.Step {
+		began := time.Now()
+		return jobs.Step{ID: "first-1", PURL: "pkg:pypi/six@1.17.0", Purpose: record.First, State: state, Began: &began}
+	}
+	build := func(ctx context.Context, _ store.Run, p *jobs.Progress) error {
+		n++
+		at := n
+		p.Note(fmt.Sprint("attempt ", at))
+		state := "running"
+		p.Steps(func() []jobs.Step { return []jobs.Step{step(state), {ID: "first-2", State: "waiting"}} })
+		begun <- at
+		switch at {
+		case 1:
+			return jobs.Busy{Err: errors.New("another is at work")} // it has not begun
+		case 2:
+			state = "failed"
+			return fault.New(fault.Unavailable, "the index does not answer")
+		case 3:
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		state = "done"
+		return nil
+	}
+	y.start(build)
+	id := y.add()
+	for <-begun != 3 {
+	}
+	y.stop()
+	y.await(id, store.RunQueued)
+	// As kill -9 leaves it.
+	r, err := y.rows.Run(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.State, r.Started = store.RunRunning, time.Now().Add(-time.Minute)
+	if err := y.rows.SetRun(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	last := r.Started.Add(20 * time.Second)
+	y.found = func(r store.Run) ([]jobs.Step, time.Time, error) { return []jobs.Step{step("done")}, last, nil }
+	y.start(build)
+	y.await(id, store.RunSucceeded)
+	rows, did := y.attempts(id)
+	if len(rows) != 4 {
+		t.Fatalf("%d attempts: %+v", len(rows), rows)
+	}
+	for i, want := range []struct {
+		state       store.RunState
+		message     string
+		step, other string
+		note        string
+	}{
+		{store.RunFailed, "the index does not answer", "failed", "skipped", "attempt 2"},
+		{store.AttemptCutOff, "The server ended while it ran; what was built is kept.", "stopped", "skipped", "attempt 3"},
+		{store.AttemptCutOff, "The server ended while it ran; what was built is kept.", "done", "", ""},
+		{store.RunSucceeded, "", "done", "skipped", "attempt 4"},
+	} {
+		r, d := rows[i], did[i]
+		if r.Seq != i+1 || r.State != want.state || r.Message != want.message || r.Ended.Before(r.Started) || d.Schema != jobs.AttemptSchema || d.Run != id {
+			t.Errorf("attempt %d: %+v, %+v", i+1, r, d)
+		}
+		if len(d.Steps) == 0 || d.Steps[0].State != want.step || (len(d.Steps) > 1) != (want.other != "") || len(d.Steps) > 1 && d.Steps[1].State != want.other {
+			t.Errorf("attempt %d has the steps %+v", i+1, d.Steps)
+		}
+		if (len(d.Notes) > 0) != (want.note != "") || len(d.Notes) > 0 && d.Notes[0] != want.note {
+			t.Errorf("attempt %d says %q", i+1, d.Notes)
+		}
+	}
+	if !rows[2].Ended.Equal(last.UTC().Truncate(time.Microsecond)) {
+		t.Errorf("what was cut off ended at %s, its last build at %s", rows[2].Ended, last)
+	}
+	if found, err := y.rows.Check(t.Context()); err != nil || len(found) > 0 {
+		t.Errorf("check: %+v, %v", found, err)
+	}
+}
+
 func TestWatch(t *testing.T) { onWatch(newYard(t, file(t))) }
 
 func onWatch(y *yard) {
@@ -333,6 +456,40 @@ func onWatch(y *yard) {
 	}
 	if saw == 0 {
 		t.Error("nothing was seen")
+	}
+}
+
+// Of each run of a project that has not ended the state is there, and of the one that
+// ended last.
+func TestStates(t *testing.T) {
+	y := newYard(t, file(t))
+	end := make(chan struct{})
+	y.start(func(context.Context, store.Run, *jobs.Progress) error {
+		<-end
+		return nil
+	})
+	first, second, third := y.add(), y.add(), y.add()
+	y.await(first, store.RunRunning)
+	if err := y.queue.Cancel(t.Context(), third, "bob"); err != nil {
+		t.Fatal(err)
+	}
+	if s, _, _ := y.queue.Watch("acme/web"); s.Run != third {
+		t.Errorf("what changed last is %+v", s)
+	}
+	said := func() (out []string) {
+		for _, s := range y.queue.States("acme/web") {
+			out = append(out, s.Run+" "+string(s.State))
+		}
+		return out
+	}
+	if got := said(); !slices.Equal(got, []string{third + " cancelled", first + " running"}) {
+		t.Errorf("%v", got)
+	}
+	close(end)
+	y.await(first, store.RunSucceeded)
+	y.await(second, store.RunSucceeded)
+	for len(said()) != 1 || said()[0] != second+" succeeded" {
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 

@@ -16,7 +16,7 @@ type Step struct {
 	Step    digest.Digest   `json:"step"`
 	PURL    string          `json:"purl"`
 	Purpose record.Purpose  `json:"purpose"`
-	State   string          `json:"state"`           // waiting, running, done, failed, blocked, skipped
+	State   string          `json:"state"`           // waiting, running, done, failed, blocked, skipped, stopped
 	Phase   string          `json:"phase,omitempty"` // while it runs: prepare, first build, …
 	Began   *time.Time      `json:"began,omitempty"`
 	Ended   *time.Time      `json:"ended,omitempty"`
@@ -131,12 +131,16 @@ func (f *following) Close() error {
 	return nil
 }
 
-// finish keeps how the builds stand, and lets go of where that came from.
-func (l *Live) finish() {
+// finish keeps how the builds stand, and lets go of where that came from. Of a run
+// that did not come to its end, what had begun was stopped.
+func (l *Live) finish(whole bool) {
 	steps := slices.Clone(l.Steps())
 	for i, x := range steps {
-		if x.State == "running" || x.State == "waiting" {
-			steps[i].State, steps[i].Phase = "skipped", "" // the run ended without it
+		switch {
+		case x.State == "running", x.State == "skipped" && x.Began != nil && !whole:
+			steps[i].State, steps[i].Phase = "stopped", ""
+		case x.State == "waiting":
+			steps[i].State, steps[i].Phase = "skipped", ""
 		}
 	}
 	l.mu.Lock()

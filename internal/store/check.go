@@ -30,6 +30,7 @@ var pointers = []struct{ table, row, column string }{
 	{"files", "name", "digest"},
 	{"evidence", "subject || '/' || name", "blob"},
 	{"pending", "blob", "blob"},
+	{"attempts", "run || '#' || seq", "document"},
 }
 
 // References calls fn with every blob that some row points at; a blob may come

@@ -85,12 +85,17 @@ func (s *Store) HoldAll(ctx context.Context, rows []Held) error {
 	})
 }
 
-// AllHeld tells whether HoldAll was done.
+// AllHeld tells whether HoldAll was done. That is never taken back, so it is asked
+// until it was.
 func (s *Store) AllHeld(ctx context.Context) (bool, error) {
+	if s.allHeld.Load() {
+		return true, nil
+	}
 	n, err := s.db.NewSelect().Model((*Held)(nil)).Where("thing = ?", allHeld).Count(ctx)
 	if err != nil {
 		return false, fmt.Errorf("find whose things are: %w", kind(err))
 	}
+	s.allHeld.Store(n > 0)
 	return n > 0, nil
 }
 

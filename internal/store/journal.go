@@ -81,6 +81,7 @@ var sealed = []sealedTable{
 	{"audit", "CAST(seq AS TEXT)", []string{"seq", "at", "actor", "via", "address", "org", "project", "action", "object", "detail"}, 3},
 	{"default_branches", "org || '/' || name", []string{"org", "name", "branch"}, 5},
 	{"priorities", "run", []string{"run", "level", "over"}, 6},
+	{"attempts", "run || '#' || seq", []string{"run", "seq", "state", "message", "started", "ended", "document"}, 8},
 	{"held", "thing || ' ' || org || '/' || project", []string{"thing", "org", "project"}, 7},
 }
 

@@ -97,6 +97,8 @@ func fill(t *testing.T, s *store.Store, b *blob.Store) {
 		must(s.SetBranch(ctx, "acme", "web", name, "", c1, by))
 		must(s.AddRun(ctx, store.Run{ID: "r-" + name, Org: "acme", Name: "web", Commit: c2, Asked: name, Created: at}, by, nil))
 		must(s.SetPriority(ctx, store.Priority{Run: "r-" + name, Level: i, Over: -i}, by))
+		_, err := s.AddAttempt(ctx, store.Attempt{Run: "r-" + name, State: store.AttemptCutOff, Message: "why " + name, Started: at, Ended: at, Document: put("what " + name + " built")})
+		must(err)
 	}
 	must(s.RevokeToken(ctx, "t-bob", by))
 	must(s.UseToken(ctx, "t-ann", at))

@@ -20,6 +20,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -43,6 +44,7 @@ type Store struct {
 	key      []byte // of the journal's codes
 	exist    bool   // a PostgreSQL database without our schema is not begun
 	readOnly bool
+	allHeld  atomic.Bool // AllHeld said so
 }
 
 // Option changes how a database is opened.
