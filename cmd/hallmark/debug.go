@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"hallmark/internal/fault"
+	"hallmark/internal/server"
 )
 
 // debugOn serves the program's own profiles (net/http/pprof) on an address of their
@@ -41,6 +42,27 @@ func debugOn(ctx context.Context, addr string, log *slog.Logger) error {
 	}()
 	context.AfterFunc(ctx, func() { hs.Close() })
 	log.Warn("profiles are served", "address", l.Addr().String())
+	return nil
+}
+
+// metricsOn serves the server's numbers on an address of their own until ctx ends.
+func (c *serveCmd) metricsOn(ctx context.Context, s *server.Server, log *slog.Logger) error {
+	if _, _, err := net.SplitHostPort(c.MetricsListen); err != nil {
+		return fault.New(fault.Usage, "--metrics-listen %.100q: want HOST:PORT, such as 127.0.0.1:9420", c.MetricsListen)
+	}
+	l, err := net.Listen("tcp", c.MetricsListen)
+	if err != nil {
+		return fault.Advise(fault.Conflict, "Another program may have the port; choose another one.", "--metrics-listen %s: %w", c.MetricsListen, err)
+	}
+	hs := &http.Server{Handler: s.MetricsHandler(), ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	go func() {
+		if err := hs.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("numbers are not served any more", "error", err)
+		}
+	}()
+	context.AfterFunc(ctx, func() { hs.Close() })
+	log.Info("numbers are served", "address", l.Addr().String())
 	return nil
 }
 

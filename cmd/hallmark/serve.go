@@ -25,8 +25,9 @@ type serveCmd struct {
 	LogLevel    string `name:"log-level" help:"debug, info (a line for each request), warn or error." enum:"debug,info,warn,error" default:"info" env:"HALLMARK_LOG_LEVEL"`
 	TLSKey      string `name:"tls-key" help:"Its private key (PEM)." type:"existingfile" placeholder:"FILE"`
 
-	Provider    providerFlags `embed:"" prefix:"oidc-"`
-	DebugListen string        `name:"debug-listen" help:"Serve profiles of this program (net/http/pprof) on this loopback address; off without it." placeholder:"ADDR"`
+	Provider      providerFlags `embed:"" prefix:"oidc-"`
+	MetricsListen string        `name:"metrics-listen" help:"Serve /metrics on this address alone, to whoever reaches it, without TLS; without it /metrics is for this machine and for administrators." placeholder:"ADDR"`
+	DebugListen   string        `name:"debug-listen" help:"Serve profiles of this program (net/http/pprof) on this loopback address; off without it." placeholder:"ADDR"`
 }
 
 func (c *serveCmd) Run(e *env) error {
@@ -62,7 +63,7 @@ func (c *serveCmd) Run(e *env) error {
 		url = "http://" + strings.Replace(l.Addr().String(), "127.0.0.1", "localhost", 1)
 	}
 	log := c.log(e.err)
-	opts := server.Options{ExternalURL: url, SingleUser: c.SingleUser, BehindProxy: c.BehindProxy, Version: version, Log: log}
+	opts := server.Options{ExternalURL: url, SingleUser: c.SingleUser, BehindProxy: c.BehindProxy, MetricsApart: c.MetricsListen != "", Version: version, Log: log}
 	cfg, err := e.config(false)
 	if err != nil {
 		return err
@@ -77,7 +78,7 @@ func (c *serveCmd) Run(e *env) error {
 				log.Error("the end was not clean", "error", err)
 			}
 		}()
-		backend, opts.Platform, opts.Watch = h.Backend(), h.Platform, h.Queue.Watch
+		backend, opts.Platform, opts.Builds = h.Backend(), h.Platform, h.Queue
 		opts.Catalog, opts.Stats = h.Catalog(), h.Stats
 		if !c.SingleUser {
 			opts.Accounts = h.Accounts
@@ -112,6 +113,11 @@ func (c *serveCmd) Run(e *env) error {
 	s, err := server.New(backend, opts)
 	if err != nil {
 		return err
+	}
+	if c.MetricsListen != "" {
+		if err := c.metricsOn(e.ctx, s, log); err != nil {
+			return err
+		}
 	}
 	said := map[string]string{"url": url}
 	if setup != "" {

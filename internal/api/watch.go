@@ -13,7 +13,7 @@ type Step struct {
 	Step    digest.Digest   `json:"step" doc:"Of the plan"`
 	PURL    string          `json:"purl"`
 	Purpose record.Purpose  `json:"purpose" doc:"first, rebuild (the second build), prebuilt (thrown away), query (its backend is asked)"`
-	State   string          `json:"state" enum:"waiting,running,done,failed,blocked,skipped" doc:"blocked: something it is built with failed; skipped: not needed in the end"`
+	State   string          `json:"state" enum:"waiting,running,done,failed,blocked,skipped,stopped" doc:"blocked: something it is built with failed; skipped: not needed in the end; stopped: the run ended before it"`
 	Phase   string          `json:"phase,omitempty" doc:"While it runs"`
 	Began   *time.Time      `json:"began,omitempty"`
 	Ended   *time.Time      `json:"ended,omitempty"`
@@ -24,8 +24,23 @@ type Step struct {
 
 // Steps are the builds of a run.
 type Steps struct {
-	Kept  bool   `json:"kept" doc:"false: the run has not begun, or is not in memory any more"`
-	Steps []Step `json:"steps"`
+	Kept    bool   `json:"kept" doc:"false: the run has not begun, or nothing is known of the attempt"`
+	Attempt int    `json:"attempt" doc:"Its number, from 1"`
+	Steps   []Step `json:"steps"`
+}
+
+// Attempt is a go at a run that has ended.
+type Attempt struct {
+	Number  int       `json:"number" doc:"From 1"`
+	State   string    `json:"state" enum:"succeeded,failed,cancelled,cut-off" doc:"cut-off: the server ended while it ran"`
+	Message string    `json:"message" doc:"Why"`
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended"`
+}
+
+// Attempts are the goes at a run that have ended.
+type Attempts struct {
+	Attempts []Attempt `json:"attempts" doc:"The first one first"`
 }
 
 // Queued is a run that waits or works, as an administrator sees it.

@@ -101,6 +101,7 @@ type App struct {
 	memory    memory
 	shelving  sync.Once // makes shelf
 	shelf     *shelf    // of a server; see kept
+	offers    offers
 }
 
 // Open opens a data directory. There is one writer at a time; a second one gets

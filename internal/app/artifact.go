@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"hallmark/internal/build"
@@ -28,31 +29,105 @@ func (b Backend) Artifact(ctx context.Context, org, name string, d digest.Digest
 	if err != nil {
 		return nil, err
 	}
-	heads := []digest.Digest{head.ID}
+	a, err := b.a.kept().artifact(ctx, head.ID, d)
+	if !fault.Is(err, fault.NotFound) {
+		return a, err
+	}
 	// Of another branch, if it is none of this one's.
-	others, err := b.a.Store.Branches(ctx, org, name)
-	if err != nil {
-		return nil, err
+	others, berr := b.branchesWith(ctx, org, name, d, func(_, known bool) bool { return known })
+	if berr != nil {
+		return nil, berr
 	}
+	tried := []digest.Digest{head.ID}
 	for _, o := range others {
-		heads = append(heads, o.Head)
-	}
-	for i, id := range heads {
-		if slices.Contains(heads[:i], id) {
+		if slices.Contains(tried, o.Head) {
 			continue
 		}
-		r, err := b.a.kept().deep(ctx, id)
-		if err != nil {
-			if i > 0 && fault.Is(err, fault.Conflict) {
-				continue // not solved yet
-			}
-			return nil, err
-		}
-		if f, served, err := r.byDigest(d); err == nil {
-			return b.a.describe(ctx, r, f, served)
+		tried = append(tried, o.Head)
+		// One that was not solved yet has none.
+		if a, berr := b.a.kept().artifact(ctx, o.Head, d); !fault.Is(berr, fault.NotFound) && !fault.Is(berr, fault.Conflict) {
+			return a, berr
 		}
 	}
 	return nil, fault.New(fault.NotFound, "%s/%s has no artifact %s", org, name, d.Short())
+}
+
+// maxDescribed bounds what is kept of the descriptions of one status's files, in
+// about bytes.
+const maxDescribed = 16 << 20
+
+// described keeps what was found out about the files of one status, those that were
+// asked for first dropped first. Each is found out once for all who ask.
+type described struct {
+	mu    sync.Mutex // guards all below
+	all   map[digest.Digest]*description
+	order []digest.Digest // the oldest first
+	bytes int64
+}
+
+// description is what was found out about one file.
+type description struct {
+	lazy[*server.Artifact]
+	bytes int64 // as counted in described.bytes; guarded by its mu
+}
+
+// artifact describes a file of a commit; fault.NotFound if it has none.
+func (s *shelf) artifact(ctx context.Context, id, d digest.Digest) (*server.Artifact, error) {
+	v, err := s.get(ctx, id, true)
+	if err != nil {
+		return nil, err
+	}
+	f, served, err := v.report.byDigest(d)
+	if err != nil {
+		return nil, err
+	}
+	return v.described.get(d, func(grown int64) { s.grow(v, grown) }, func() (*server.Artifact, error) {
+		// Whoever asked first may go away; the others wait for it as well.
+		return s.a.describe(context.WithoutCancel(ctx), v.report, f, served)
+	})
+}
+
+// get gives what is kept of a file, or what find gives; grown is told by how many
+// bytes more or less are kept.
+func (k *described) get(d digest.Digest, grown func(int64), find func() (*server.Artifact, error)) (*server.Artifact, error) {
+	k.mu.Lock()
+	e := k.all[d]
+	if e == nil {
+		if k.all == nil {
+			k.all = map[digest.Digest]*description{}
+		}
+		e = &description{}
+		k.all[d] = e
+		k.order = append(k.order, d)
+	}
+	k.mu.Unlock()
+	a, err := e.lazy.get(find)
+	if err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	before := k.bytes
+	if k.all[d] == e && e.bytes == 0 {
+		e.bytes = bytesOf(a)
+		k.bytes += e.bytes
+	}
+	for k.bytes > maxDescribed && len(k.order) > 1 {
+		k.bytes -= k.all[k.order[0]].bytes
+		delete(k.all, k.order[0])
+		k.order = k.order[1:]
+	}
+	change := k.bytes - before
+	k.mu.Unlock()
+	if change != 0 {
+		grown(change)
+	}
+	return a, nil
+}
+
+// bytesOf is about what a description takes beyond the status that it is about.
+func bytesOf(a *server.Artifact) int64 {
+	const base, node, edge = 4 << 10, 160, 24
+	return base + node*int64(len(a.Rests.Nodes)) + edge*int64(len(a.Rests.Edges))
 }
 
 // byDigest finds a file by its whole digest: one that is served or built with, or
@@ -116,11 +191,11 @@ func (a *App) describe(ctx context.Context, r *Report, f Found, served bool) (*s
 	if first := build.First(out.Builds); first != nil && (first.Outcome == record.Succeeded || !out.Published) {
 		out.First = first
 	}
-	if out.Why, err = status.Why(p, r.Verdicts, node); err != nil {
+	if out.Why, err = r.planned().Why(r.Verdicts, node); err != nil {
 		return nil, err
 	}
 	out.Failure = status.FailureOf(r.Input, node)
-	closure := status.Closure(p, node)
+	closure := r.planned().Closure(node)
 	out.Closure = len(closure)
 	for _, u := range closure {
 		if r.Verdicts[u].Class == policy.Secure {
@@ -134,7 +209,7 @@ func (a *App) describe(ctx context.Context, r *Report, f Found, served bool) (*s
 // closure is what an artifact rests on, as a graph: its nodes in the order in which
 // they are met, breadth first, so that a limit leaves out what is furthest.
 func (r *Report) closure(root purl.PURL) server.Closure {
-	links := status.Links(r.Solved.Plan)
+	links := r.planned().Links
 	var out server.Closure
 	at := map[purl.PURL]int{}
 	add := func(u purl.PURL, missing bool) int {

@@ -15,7 +15,6 @@ import (
 	"hallmark/internal/policy"
 	"hallmark/internal/purl"
 	"hallmark/internal/record"
-	"hallmark/internal/status"
 	"hallmark/internal/store"
 )
 
@@ -173,7 +172,7 @@ func (a *App) attestVerdicts(ctx context.Context, r *Report) error {
 	if err != nil {
 		return err
 	}
-	closure, secrets := status.Closures(r.Solved.Plan), privacyOf(r.Solved.Plan, nil)
+	closure, secrets := r.planned().Closure, privacyOf(r.Solved.Plan, nil)
 	now := time.Now().UTC()
 	ps := make([]*pending, len(all))
 	err = each(ctx, len(all), func(ctx context.Context, i int) error {

@@ -76,7 +76,11 @@ func Host(ctx context.Context, cfg Config, log *slog.Logger) (*Hosted, error) {
 		return nil, err
 	}
 	h.Queue, err = jobs.Open(ctx, jobs.Config{DB: h.rows.DB(), Postgres: h.rows.Postgres(), Rows: h.rows, Log: log,
-		Build: func(ctx context.Context, r store.Run, p *jobs.Progress) error { return loggedJob(ctx, cfg, r, p, log) }})
+		Build: func(ctx context.Context, r store.Run, p *jobs.Progress) error { return loggedJob(ctx, cfg, r, p, log) },
+		Keep: func(ctx context.Context, did jobs.Attempt) (digest.Digest, error) {
+			return putInto(ctx, h.docs.blobs, did)
+		},
+		Found: a.foundOf})
 	if err != nil {
 		return nil, err
 	}

@@ -126,7 +126,7 @@ func (r *Report) Why(name string) ([]status.Hop, error) {
 	if err != nil {
 		return nil, err
 	}
-	hops, err := status.Why(r.Solved.Plan, r.Verdicts, f.PURL)
+	hops, err := r.planned().Why(r.Verdicts, f.PURL)
 	for i := range hops {
 		if hops[i].Class != policy.Secure {
 			hops[i].Failure = status.FailureOf(r.Input, hops[i].Artifact)
@@ -148,7 +148,7 @@ func (a *App) VerifyArtifact(ctx context.Context, r *Report, f Found) (*api.Veri
 	}
 	r = p.r
 	p.what("policy "+r.Policy.URI, f, func() error { return secureError(r, f.PURL) })
-	for _, d := range status.Closure(r.Solved.Plan, f.PURL) {
+	for _, d := range r.planned().Closure(f.PURL) {
 		g, err := r.Find(string(d))
 		if err != nil {
 			p.v.Add(d, "closure", err)

@@ -107,7 +107,7 @@ func privacyOf(p *plan.Plan, names map[string]bool) *privacy {
 			}
 		}
 	}
-	closure := status.Closures(p)
+	closure := status.NewGraph(p).Closure
 	for u := range ownNodes(p) {
 		pr.nodes[u] = own[u] || slices.ContainsFunc(closure(u), func(d purl.PURL) bool { return own[d] })
 	}

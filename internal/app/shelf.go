@@ -86,6 +86,8 @@ type shelved struct {
 	project  lazy[*server.Project]
 	standing [2]lazy[remedy.Standing] // without and with failed builds to be run again
 	faults   faultsFound
+
+	described described
 }
 
 // lazy is a value that is made once. What failed is made again by whoever asks next:
@@ -350,6 +352,23 @@ func (s *shelf) weigh(e *slot, bytes int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.weighLocked(e, bytes)
+}
+
+// grow counts what was made of a status beside it.
+func (s *shelf) grow(v *shelved, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, ok := s.all[v.report.CommitID]
+	if !ok {
+		return
+	}
+	e := at.Value.(*slot)
+	e.mu.Lock()
+	kept := e.now == v
+	e.mu.Unlock()
+	if kept {
+		s.weighLocked(e, e.weight+bytes)
+	}
 }
 
 func (s *shelf) weighLocked(e *slot, bytes int64) {

@@ -16,6 +16,7 @@ import (
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/plan"
+	"hallmark/internal/policy"
 	"hallmark/internal/record"
 	"hallmark/internal/server"
 	"hallmark/internal/status"
@@ -273,5 +274,49 @@ func TestShownWhileItChanges(t *testing.T) {
 	wg.Wait()
 	if truth[0] != packages || truth[len(truth)-1] != 0 || answers.Load() < viewers {
 		t.Errorf("%v, %d answers", truth, answers.Load())
+	}
+}
+
+// What is told of a file is found out once for all who ask, and anew when something
+// that it rests on was touched.
+func TestDescribedOnce(t *testing.T) {
+	p := settle(t)
+	reader := open(t, p.data, false)
+	reader.NeverLate()
+	b := reader.Backend()
+	bundles := p.bundles(t)
+	file := bundles[0].Subject
+	told := func() *server.Artifact {
+		t.Helper()
+		a, err := b.Artifact(t.Context(), "acme", "web", file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	shown(t, b)
+	told() // what is settled is computed once more, for all that the report rests on
+	var wg sync.WaitGroup
+	got := make([]*server.Artifact, 8)
+	for i := range got {
+		wg.Go(func() { got[i] = told() })
+	}
+	wg.Wait()
+	for _, a := range got {
+		if a != told() {
+			t.Error("nothing was touched, and it was found out anew")
+		}
+	}
+	if a := told(); a.Class != policy.Secure || a.Digest != file || len(a.Rebuilds) != 1 {
+		t.Errorf("%+v", a)
+	}
+	if _, err := b.Artifact(t.Context(), "acme", "web", digest.FromBytes([]byte("none"))); !fault.Is(err, fault.NotFound) {
+		t.Errorf("a file that is none: %v", err)
+	}
+	w := open(t, p.data, true)
+	defer w.Close()
+	differs(t, w, bundles[0].Step)
+	if a := told(); a == got[0] || a.Class == policy.Secure || len(a.Rebuilds) != 2 {
+		t.Errorf("after a rebuild that differs it is %s, of %d rebuilds", a.Class, len(a.Rebuilds))
 	}
 }

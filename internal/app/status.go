@@ -43,6 +43,14 @@ type Report struct {
 	check *checker // that verified what Input says is verified
 	list  sync.Once
 	found artifacts // made when something is looked for
+	read  sync.Once
+	graph status.Graph // made when it is asked for
+}
+
+// planned is the plan as a graph.
+func (r *Report) planned() status.Graph {
+	r.read.Do(func() { r.graph = status.NewGraph(r.Solved.Plan) })
+	return r.graph
 }
 
 // Commit reads a stored commit.

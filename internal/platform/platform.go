@@ -39,6 +39,8 @@ type Rows interface {
 	AddRun(ctx context.Context, r store.Run, by store.By, also store.Also) error
 	Run(ctx context.Context, id string) (store.Run, error)
 	Runs(ctx context.Context, org, name string, limit int) ([]store.Run, error)
+	RunOf(ctx context.Context, org, name string, commit digest.Digest) (store.Run, error)
+	Attempts(ctx context.Context, run string) ([]store.Attempt, error)
 	OpenRuns(ctx context.Context) ([]store.Run, error)
 	Priorities(ctx context.Context) (map[string]store.Priority, error)
 	SetPriority(ctx context.Context, p store.Priority, by store.By) error

@@ -9,6 +9,7 @@ import (
 	"hallmark/internal/api"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
+	"hallmark/internal/jobs"
 	"hallmark/internal/platform"
 	"hallmark/internal/policy"
 	"hallmark/internal/status"
@@ -47,10 +48,7 @@ func (s *Server) runDocument(r store.Run, ranks map[string]platform.Rank) api.Ru
 	if k, ok := ranks[r.ID]; ok {
 		out.Place, out.Priority = k.Place, platform.LevelName(k.Level)
 	}
-	if s.opts.Watch == nil || r.State.Done() {
-		return out
-	}
-	if st, ok, _ := s.opts.Watch(out.Project); ok && st.Run == r.ID {
+	if st, ok := s.inMemory(r); ok && !r.State.Done() {
 		p := &api.Progress{Stage: st.Stage, Done: st.Done, Total: st.Total, Doing: []api.Doing{}, Notes: append([]string{}, st.Notes...), Since: st.Since}
 		for _, d := range st.Doing {
 			p.Doing = append(p.Doing, api.Doing{PURL: d.PURL, Purpose: d.Purpose, Since: d.Since})
@@ -124,8 +122,8 @@ func (a surface) buildAPI(mux *http.ServeMux) {
 			}
 			return done(p.Cancel(ctx, asks(ctx).Who, in.Org, in.Project, in.Run))
 		})
-	a.raw(mux, huma.Operation{OperationID: "watch-runs", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/events", Tags: []string{tagBuilds}, Errors: []int{http.StatusBadGateway}, Summary: "How far the newest build is, as it goes on",
-		Description: "Server-sent events of type run, each the newest state since the server's start; comments in between keep the connection."}, "text/event-stream", "Events without end", nil, s.apiEvents)
+	a.raw(mux, huma.Operation{OperationID: "watch-runs", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/events", Tags: []string{tagBuilds}, Errors: []int{http.StatusBadGateway}, Summary: "How far the project's builds are, as they go on",
+		Description: "Server-sent events of type run, each the state of the build that changed last since the server's start, whatever its branch; comments in between keep the connection."}, "text/event-stream", "Events without end", nil, s.apiEvents)
 	does(a, huma.Operation{OperationID: "explain-artifact", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/why", Tags: []string{tagBuilds}, Errors: []int{http.StatusConflict},
 		Summary: "Why an artifact is in its class", Description: "The shortest way to what is missing; where a build failed, the lines of its log that matter and what to do next."},
 		func(ctx context.Context, in *OfArtifact) (*body[whyBody], error) {
@@ -178,13 +176,17 @@ func (s *Server) buildLog(ctx context.Context, in *OfArtifact) (api.Log, []byte,
 	return s.backend.BuildLog(ctx, id, in.Artifact)
 }
 
-// apiEvents is the page's events, with problems for errors.
+// apiEvents is the page's events, of whatever is built of the project, with problems
+// for errors.
 func (s *Server) apiEvents(w http.ResponseWriter, r *http.Request) {
 	if err := s.read(r.Context(), r.PathValue("org"), r.PathValue("project")); err != nil {
 		s.failAPI(w, r, err)
 		return
 	}
-	s.events(w, r)
+	s.tellProject(w, r, func(context.Context) (jobs.State, bool) {
+		st, ok, _ := s.opts.Builds.Watch(r.PathValue("org") + "/" + r.PathValue("project"))
+		return st, ok
+	})
 }
 
 // evidenceAPI is what is signed, and what was solved.

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
+	"strconv"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -15,30 +16,47 @@ func (a surface) watchAPI(mux *http.ServeMux) {
 	s := a.Server
 	const run = "/api/v1/projects/{org}/{project}/runs/{run}"
 	does(a, huma.Operation{OperationID: "list-steps", Method: http.MethodGet, Path: run + "/steps", Tags: []string{tagBuilds}, Summary: "What a build builds, and how far each step is",
-		Description: "From the server's memory: of the newest runs since its start. What was found built already is not among it."},
-		func(ctx context.Context, in *oneRun) (*body[api.Steps], error) {
+		Description: "Of the attempt at the run that is asked for. What was found built already is not among it."},
+		func(ctx context.Context, in *struct {
+			InProject
+			Run     string `path:"run" maxLength:"64"`
+			Attempt int    `query:"attempt" minimum:"0" maximum:"1000000" doc:"Its number (list-attempts); 0: the newest"`
+		}) (*body[api.Steps], error) {
+			number := ""
+			if in.Attempt > 0 {
+				number = strconv.Itoa(in.Attempt)
+			}
+			_, at, err := s.attemptAt(ctx, in.Org, in.Project, in.Run, number)
+			if err != nil {
+				return nil, err
+			}
+			out := api.Steps{Kept: at.known, Attempt: at.Number, Steps: []api.Step{}}
+			for _, x := range at.steps {
+				out.Steps = append(out.Steps, api.Step(x))
+			}
+			return answer(out, nil)
+		})
+	does(a, huma.Operation{OperationID: "list-attempts", Method: http.MethodGet, Path: run + "/attempts", Tags: []string{tagBuilds}, Summary: "The attempts at a build that have ended",
+		Description: "The first one first. What the end of the server cut off goes on with the next one, as does what failed and may pass."},
+		func(ctx context.Context, in *oneRun) (*body[api.Attempts], error) {
 			p, err := s.hosted()
 			if err != nil {
 				return nil, err
 			}
-			_, live, err := p.Follow(ctx, asks(ctx).Who, in.Org, in.Project, in.Run)
-			if err != nil {
-				return nil, err
+			rows, err := p.Attempts(ctx, asks(ctx).Who, in.Org, in.Project, in.Run)
+			out := api.Attempts{Attempts: []api.Attempt{}}
+			for _, r := range rows {
+				out.Attempts = append(out.Attempts, api.Attempt{Number: r.Seq, State: string(r.State), Message: r.Message, Started: r.Started, Ended: r.Ended})
 			}
-			out := api.Steps{Steps: []api.Step{}}
-			if live != nil {
-				out.Kept = true
-				for _, x := range live.Steps() {
-					out.Steps = append(out.Steps, api.Step(x))
-				}
-			}
-			return answer(out, nil)
+			return answer(out, err)
 		})
 	step := &huma.Param{Name: "step", In: "query", Schema: &huma.Schema{Type: "string"}, Description: "A step's id within the run; empty: whichever builds"}
+	number := &huma.Param{Name: "attempt", In: "query", Schema: &huma.Schema{Type: "integer"}, Description: "An attempt's number (list-attempts); none: the newest"}
+	whole := &huma.Param{Name: "whole", In: "query", Schema: &huma.Schema{Type: "string"}, Description: "1: the log as it was stored, when the step has ended: the build's own words, foreign bytes"}
 	from := &huma.Param{Name: "from", In: "query", Schema: &huma.Schema{Type: "integer"}, Description: "Where to go on, in bytes of the log"}
 	a.raw(mux, huma.Operation{OperationID: "get-running-log", Method: http.MethodGet, Path: run + "/log", Tags: []string{tagBuilds}, Summary: "What a step has said so far",
 		Description: "The build's own words without control characters, at most the newest 64 KiB, in whole lines while it runs. The header Hallmark-Next says where to go on, Hallmark-Left how many bytes are missing before it, Hallmark-Ended whether more can come. The whole log is stored when the step has ended."},
-		"text/plain", "The log so far", []*huma.Param{step, from}, func(w http.ResponseWriter, r *http.Request) {
+		"text/plain", "The log so far", []*huma.Param{step, from, number, whole}, func(w http.ResponseWriter, r *http.Request) {
 			if err := s.writeRunLog(w, r); err != nil {
 				s.failAPI(w, r, err)
 			}

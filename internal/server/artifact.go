@@ -2,8 +2,10 @@ package server
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -22,6 +24,8 @@ type Artifacts interface {
 	// Artifact gives a file of a project's newest commit, by its digest: one that is
 	// served, was built in its place, or is built with. fault.NotFound if the commit
 	// has none; errors of Project as well. Who may read the project was asked before.
+	// What was made for pages is used again as long as it is the same pointer: nobody
+	// changes what it points to.
 	Artifact(ctx context.Context, org, name string, d digest.Digest) (*Artifact, error)
 }
 
@@ -101,17 +105,51 @@ type command struct {
 
 type artifactView struct {
 	*Artifact
-	Graphs     []*graphView
-	Ways       *waysOutView // out; nil: there is nothing at fault, or nothing can be done here
-	Top        projectHead
-	Download   string // empty: none
-	Refused    string // why there is none
-	Builder    string // as a link; empty: none
+	Ways     *waysOutView // out; nil: there is nothing at fault, or nothing can be done here
+	Top      projectHead
+	Download string // empty: none
+	Refused  string // why there is none
+	Builder  string // as a link; empty: none
+	Evidence []EvidenceFile
+	Commands []command
+	Back     string // to its row
+}
+
+// factsView is what the page says, the same to all, of the builds of an artifact.
+type factsView struct {
+	*Artifact
+	Full       string // ORG/PROJECT
+	Hosted     bool
 	Conditions []condition
 	Series     []record.RebuildResult // newest first
-	Evidence   []EvidenceFile
-	Commands   []command
-	Back       string // to its row
+}
+
+// restsView is what the page says, the same to all, of what an artifact rests on.
+type restsView struct {
+	*Artifact
+	Graphs []*graphView
+}
+
+// factsPiece is the part of the page that a factsView is.
+func (s *Server) factsPiece(a *Artifact, full string) (*piece, error) {
+	return s.pieces.get(pieceKey{a, full, "facts"}, "artifact-facts", func() any {
+		v := factsView{Artifact: a, Full: full, Hosted: s.opts.Platform != nil, Series: slices.Clone(a.Rebuilds)}
+		slices.Reverse(v.Series)
+		if a.First != nil {
+			v.Conditions = conditions(a.First.Facts)
+		}
+		return v
+	})
+}
+
+// restsPiece is the part of the page that a restsView is, with as much of the picture
+// open as an address asks for.
+func (s *Server) restsPiece(a *Artifact, full string, q url.Values) (*piece, error) {
+	opened, _ := opens(q)
+	name := "rests " + strings.Join(slices.Sorted(maps.Keys(opened)), "\n")
+	return s.pieces.get(pieceKey{a, full, name}, "artifact-rests", func() any {
+		return restsView{a, a.graphs("/"+full+"/artifact/", q)}
+	})
 }
 
 // Name is the package's.
@@ -141,7 +179,7 @@ func (s *Server) artifactPage(w http.ResponseWriter, r *http.Request) {
 	v := artifactView{Artifact: a, Top: s.projectHead(ctx, org, name, "builds")}
 	row := status.Row{PURL: a.PURL, Class: a.Class}
 	v.Back = "/" + org + "/" + name + "#" + anchor(row)
-	if p, err := s.open(ctx, org, name); err == nil {
+	if p, err := s.backend.Project(ctx, org, name); err == nil {
 		if to := s.rowLink(p, a.PURL); to != "" {
 			v.Back = to
 		}
@@ -154,11 +192,7 @@ func (s *Server) artifactPage(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if a.First != nil {
-		v.Conditions = conditions(a.First.Facts)
 		v.Builder = s.builderPath(ctx, a.First.Builder)
-	}
-	for i := len(a.Rebuilds) - 1; i >= 0; i-- {
-		v.Series = append(v.Series, a.Rebuilds[i])
 	}
 	if v.Evidence, err = s.backend.Evidence(ctx, d, s.mayHave(ctx)); err != nil {
 		s.failPage(w, r, err)
@@ -168,14 +202,23 @@ func (s *Server) artifactPage(w http.ResponseWriter, r *http.Request) {
 		v.Evidence[i].URL = (&url.URL{Path: "/evidence/" + d.Hex() + "/" + e.Name}).String()
 	}
 	v.Commands = s.commands(a, v.Evidence)
-	v.Graphs = a.graphs("/"+org+"/"+name+"/artifact/", r.URL.Query())
 	if a.Class != policy.Secure && s.opts.Platform != nil {
 		if v.Ways, err = s.waysOf(ctx, org, name, a.PURL); err != nil {
 			s.failPage(w, r, err)
 			return
 		}
 	}
-	s.render(w, r, http.StatusOK, "artifact", a.File+" of "+org+"/"+name, v)
+	facts, err := s.factsPiece(a, org+"/"+name)
+	if err != nil {
+		s.failPage(w, r, err)
+		return
+	}
+	rests, err := s.restsPiece(a, org+"/"+name, r.URL.Query())
+	if err != nil {
+		s.failPage(w, r, err)
+		return
+	}
+	s.renderAround(w, r, "artifact", a.File+" of "+org+"/"+name, v, facts, rests)
 }
 
 // builderPath is the page of a builder id of ours, whatever name we had when it was

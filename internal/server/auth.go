@@ -51,12 +51,8 @@ func (s *Server) cookieName() string {
 // guesses: the peer's, or what a proxy that we trust says.
 func (s *Server) address(r *http.Request) string {
 	if s.opts.BehindProxy {
-		// The last entry is the one that the proxy itself appended.
-		if f := r.Header.Values("X-Forwarded-For"); len(f) > 0 {
-			list := strings.Split(f[len(f)-1], ",")
-			if ip := net.ParseIP(strings.TrimSpace(list[len(list)-1])); ip != nil {
-				return ip.String()
-			}
+		if ip := forwarded(r); ip != nil {
+			return ip.String()
 		}
 	}
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
@@ -64,6 +60,17 @@ func (s *Server) address(r *http.Request) string {
 		return ""
 	}
 	return host
+}
+
+// forwarded is where a request comes from by the word of a proxy in front; nil if it
+// does not say. The last entry is the one that the proxy itself appended.
+func forwarded(r *http.Request) net.IP {
+	f := r.Header.Values("X-Forwarded-For")
+	if len(f) == 0 {
+		return nil
+	}
+	list := strings.Split(f[len(f)-1], ",")
+	return net.ParseIP(strings.TrimSpace(list[len(list)-1]))
 }
 
 // identify says who makes a request: the owner of a single user's server, whoever a
@@ -129,9 +136,11 @@ func (s *Server) open(ctx context.Context, org, name string) (*Project, error) {
 		return nil, err
 	}
 	// What a build has changed since is shown at once.
-	if s.opts.Watch != nil {
-		if st, ok, _ := s.opts.Watch(org + "/" + name); ok && st.State.Done() {
-			ctx = fresh(ctx, st.Since)
+	if s.opts.Builds != nil {
+		for _, st := range s.opts.Builds.States(org + "/" + name) {
+			if st.State.Done() { // there is one such
+				ctx = fresh(ctx, st.Since)
+			}
 		}
 	}
 	return s.backend.Project(ctx, org, name)

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 
+	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/platform"
 )
@@ -81,19 +82,22 @@ func (h branchHead) At() string {
 	return "?branch=" + url.QueryEscape(h.Branch)
 }
 
-// openWith opens a project on its default branch, or else on the first that has what
-// is looked for; has is asked of each. The request it gives is about that branch.
-func (s *Server) openWith(r *http.Request, has func(*Project) bool) (*Project, *http.Request, error) {
+// openWith opens a project on its default branch, or else on the first that has a
+// file; has is asked of those that may. The request it gives is about that branch.
+func (s *Server) openWith(r *http.Request, d digest.Digest, has func(*Project) bool) (*Project, *http.Request, error) {
 	ctx, org, name := r.Context(), r.PathValue("org"), r.PathValue("project")
 	p, err := s.open(ctx, org, name)
 	if err == nil && has(p) || s.opts.Platform == nil || err != nil && !fault.Is(err, fault.Conflict) {
 		return p, r, err
 	}
-	names, berr := s.opts.Platform.BranchNames(ctx, asks(ctx).Who, org, name)
+	if rerr := s.read(ctx, org, name); rerr != nil {
+		return nil, r, rerr
+	}
+	names, berr := s.backend.BranchesWith(ctx, org, name, d)
 	if berr != nil {
 		return nil, r, berr
 	}
-	for _, b := range names[1:] {
+	for _, b := range names {
 		there := onLine(ctx, b)
 		if q, err := s.backend.Project(there, org, name); err == nil && has(q) {
 			return q, r.WithContext(there), nil

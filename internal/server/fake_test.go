@@ -19,12 +19,14 @@ import (
 
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
+	"hallmark/internal/jobs"
 	"hallmark/internal/plan"
 	"hallmark/internal/policy"
 	"hallmark/internal/purl"
 	"hallmark/internal/record"
 	"hallmark/internal/status"
 	"hallmark/internal/status/statustest"
+	"hallmark/internal/store/storetest"
 )
 
 // fake is a backend in memory. Its faults are injectable.
@@ -36,6 +38,43 @@ type fake struct {
 	evidence map[digest.Digest]map[string][]byte
 	asked    int // how often Project was called
 	fail     error
+	branches []string // that may have any file
+	attempts map[digest.Digest]jobs.Attempt
+	logs     map[string]string // of builds, by id
+}
+
+// keepAttempt gives what stores attempts in the fake.
+func (f *fake) keepAttempt(blobs *storetest.Blobs) func(context.Context, jobs.Attempt) (digest.Digest, error) {
+	return func(_ context.Context, a jobs.Attempt) (digest.Digest, error) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.attempts == nil {
+			f.attempts = map[digest.Digest]jobs.Attempt{}
+		}
+		d := blobs.Add(fmt.Sprintf("attempt %d of %s", len(f.attempts), a.Run))
+		f.attempts[d] = a
+		return d, nil
+	}
+}
+
+func (f *fake) Attempt(_ context.Context, d digest.Digest) (jobs.Attempt, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a, ok := f.attempts[d]
+	if !ok {
+		return a, fault.New(fault.NotFound, "blob %s is not stored", d)
+	}
+	return a, nil
+}
+
+func (f *fake) StoredLog(_ context.Context, build string) (io.ReadCloser, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	text, ok := f.logs[build]
+	if !ok {
+		return nil, fault.New(fault.NotFound, "build %.80q has left no log", build)
+	}
+	return io.NopCloser(strings.NewReader(text)), nil
 }
 
 type nopFile struct{ *bytes.Reader }
@@ -58,6 +97,10 @@ func (f *fake) Project(_ context.Context, org, name string) (*Project, error) {
 	return p()
 }
 
+func (f *fake) BranchesWith(context.Context, string, string, digest.Digest) ([]string, error) {
+	return f.branches, f.fail
+}
+
 func (f *fake) Open(_ context.Context, d digest.Digest) (File, error) {
 	b, ok := f.blobs[d]
 	if !ok {
@@ -71,6 +114,7 @@ func (f *fake) Evidence(_ context.Context, d digest.Digest, _ May) ([]EvidenceFi
 	for n, b := range f.evidence[d] {
 		out = append(out, EvidenceFile{Name: n, PredicateType: "https://slsa.dev/provenance/v1", Digest: digest.FromBytes(b)})
 	}
+	slices.SortFunc(out, func(a, b EvidenceFile) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
 }
 

@@ -270,35 +270,44 @@ type projectHead struct {
 	frame
 	Org, Project, Tab                      string
 	Hosted, CanChange, CanBuild, CanManage bool
-	Run                                    *jobs.State // the newest build here; nil: none
+	Run                                    *jobs.State // the newest build of the branch; nil: none
 	Place                                  int         // of that build in the queue; 0: it does not wait
 	branchHead
 }
 
 func (s *Server) projectHead(ctx context.Context, org, name, tab string) projectHead {
 	h := projectHead{frame: framed(ctx), Org: org, Project: name, Tab: tab, Hosted: s.opts.Platform != nil}
-	w := asks(ctx).Who
 	if h.Hosted {
+		w := asks(ctx).Who
 		h.branchHead = s.branchHead(ctx, org, name)
 		h.CanChange, h.CanBuild, h.CanManage = w.Can(access.ChangeProject, org), w.Can(access.BuildProject, org), w.Can(access.SetProject, org)
 	}
-	if s.opts.Watch != nil {
-		if st, ok, _ := s.opts.Watch(org + "/" + name); ok {
-			h.Run = &st
-		}
-		// One that waits for its turn, or ran before the server's start, is known to
-		// the platform alone.
-		if h.Hosted && (h.Run == nil || h.Run.State.Done()) {
-			if runs, err := s.opts.Platform.Runs(ctx, w, org, name, 1); err == nil && len(runs) == 1 && (h.Run == nil || h.Run.Run != runs[0].ID) {
-				r := runs[0]
-				h.Run = &jobs.State{Run: r.ID, Project: org + "/" + name, Commit: "commit:" + r.Commit.String(), Asked: r.Asked, State: r.State, Message: r.Message, Since: r.Created}
-				if ranks, err := s.opts.Platform.Ranks(ctx, r); err == nil {
-					h.Place = ranks[r.ID].Place
-				}
+	if st, r, ok := s.newestRun(ctx, branchLine{org, name, BranchOf(ctx)}); ok {
+		h.Run = &st
+		if st.State == store.RunQueued {
+			if ranks, err := s.opts.Platform.Ranks(ctx, r); err == nil {
+				h.Place = ranks[r.ID].Place
 			}
 		}
 	}
 	return h
+}
+
+// newestRun tells how far the newest build of a branch is, to whoever was found to be
+// a reader of the project; false if there is none here. What many ask at a time is
+// found out once for them.
+func (s *Server) newestRun(ctx context.Context, line branchLine) (jobs.State, store.Run, bool) {
+	if s.opts.Builds == nil || s.opts.Platform == nil {
+		return jobs.State{}, store.Run{}, false
+	}
+	v, err, _ := s.asking.Do("run of "+line.org+"/"+line.project+" "+line.branch, func() (any, error) {
+		return s.opts.Platform.NewestRun(context.WithoutCancel(ctx), line.org, line.project, line.branch)
+	})
+	if err != nil {
+		return jobs.State{}, store.Run{}, false // the page itself says what is wrong
+	}
+	r := v.(store.Run)
+	return s.runState(r), r, true
 }
 
 // Path is the project's address.
@@ -489,17 +498,27 @@ func (s *Server) adminPage(w http.ResponseWriter, r *http.Request) {
 	s.render(w, r, http.StatusOK, "admin", "Administration", v)
 }
 
-// events tells a watcher of a project how far its newest build is, and of another
+// events tells a watcher of a project's page how far the newest build of the branch
+// is that is looked at, and of another commit on it.
+func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+	line := branchLine{r.PathValue("org"), r.PathValue("project"), BranchOf(r.Context())}
+	s.tellProject(w, r, func(ctx context.Context) (jobs.State, bool) {
+		st, _, ok := s.newestRun(ctx, line)
+		return st, ok
+	})
+}
+
+// tellProject tells a watcher of a project how far a build of it is, and of another
 // commit on the branch that is looked at, as server-sent events: one now, one at each
 // change, at most two a second, and a comment now and then so that the connection is
 // seen to live.
-func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+func (s *Server) tellProject(w http.ResponseWriter, r *http.Request, now func(context.Context) (jobs.State, bool)) {
 	ctx, org, name := r.Context(), r.PathValue("org"), r.PathValue("project")
 	if err := s.read(ctx, org, name); err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	if s.opts.Watch == nil {
+	if s.opts.Builds == nil {
 		s.fail(w, r, fault.New(fault.Unsupported, "this server builds nothing"))
 		return
 	}
@@ -540,14 +559,14 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 			sure = time.Now()
 		}
 		text := ""
-		if now, next := s.heads.now(line); now != commit {
+		if head, next := s.heads.now(line); head != commit {
 			if commit != "" {
-				text = headEvent(now)
+				text = headEvent(head)
 			}
-			commit, moved = now, next
+			commit, moved = head, next
 		}
-		st, ok, changed := s.opts.Watch(org + "/" + name)
-		if ok {
+		_, _, changed := s.opts.Builds.Watch(org + "/" + name)
+		if st, ok := now(ctx); ok {
 			b, err := json.Marshal(st)
 			if err != nil {
 				return

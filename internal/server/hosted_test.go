@@ -93,6 +93,7 @@ type works struct {
 	*httptest.Server
 	t     *testing.T
 	f     *fake
+	docs  *papers
 	rows  *store.Store
 	queue *jobs.Queue
 	*platform.Service
@@ -101,37 +102,14 @@ type works struct {
 func newWorks(t *testing.T, build jobs.Build) *works {
 	t.Helper()
 	w := &works{t: t, f: sample(t)}
-	d := &papers{blobs: &storetest.Blobs{}, all: map[digest.Digest]project.Commit{}}
+	w.docs = &papers{blobs: &storetest.Blobs{}, all: map[digest.Digest]project.Commit{}}
 	var err error
-	if w.rows, err = store.OpenWriter(t.Context(), filepath.Join(t.TempDir(), "hallmark.db"), d.blobs); err != nil {
+	if w.rows, err = store.OpenWriter(t.Context(), filepath.Join(t.TempDir(), "hallmark.db"), w.docs.blobs); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.rows.Close() })
-	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	w.queue, err = jobs.Open(t.Context(), jobs.Config{DB: w.rows.DB(), Rows: w.rows, Build: build, Log: log})
-	if err == nil {
-		err = w.queue.Start(context.WithoutCancel(t.Context()))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		_ = w.queue.Stop(ctx)
-	})
-	accounts, err := account.New(w.rows, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Service = platform.New(w.rows, d, w.queue, accounts, account.NewID, nil)
-	w.SetOutlook(outlook{f: w.f}, []byte("secret"))
 	w.Server = httptest.NewUnstartedServer(nil)
-	s, err := New(w.f, Options{SingleUser: true, ExternalURL: "http://" + w.Listener.Addr().String(), Version: "test", Platform: w.Service, Watch: w.queue.Watch, Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Config.Handler = s
+	w.open(build)
 	w.Start()
 	t.Cleanup(w.Close)
 	w.post("/", "/orgs", url.Values{"name": {"acme"}})
@@ -139,6 +117,48 @@ func newWorks(t *testing.T, build jobs.Build) *works {
 		w.post("/acme", "/acme/-/projects", url.Values{"name": {name}})
 	}
 	return w
+}
+
+// stop ends the queue, as the end of the server does.
+func (w *works) stop() {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := w.queue.Stop(ctx); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// open starts a server over the same rows.
+func (w *works) open(build jobs.Build) {
+	t := w.t
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	var err error
+	w.queue, err = jobs.Open(t.Context(), jobs.Config{DB: w.rows.DB(), Rows: w.rows, Build: build, Log: log, Keep: w.f.keepAttempt(w.docs.blobs)})
+	if err == nil {
+		err = w.queue.Start(context.WithoutCancel(t.Context()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := w.queue
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		_ = q.Stop(ctx)
+	})
+	accounts, err := account.New(w.rows, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Service = platform.New(w.rows, w.docs, w.queue, accounts, account.NewID, nil)
+	w.SetOutlook(outlook{f: w.f}, []byte("secret"))
+	s, err := New(w.f, Options{SingleUser: true, ExternalURL: "http://" + w.Listener.Addr().String(), Version: "test", Platform: w.Service, Builds: w.queue, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Config.Handler = s
 }
 
 var hiddenForm = regexp.MustCompile(`name="form" value="([^"]+)"`)
@@ -181,6 +201,20 @@ func (w *works) run(retry ...string) string {
 		w.t.Fatal(rows, err)
 	}
 	return rows[0].ID
+}
+
+// awaitRun waits until a run has ended so.
+func (w *works) awaitRun(id string, want store.RunState) {
+	w.t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		r, err := w.rows.Run(w.t.Context(), id)
+		if err != nil || r.State.Done() && r.State != want || time.Now().After(end) {
+			w.t.Fatalf("run %s: %+v, %v; want %s", id, r, err, want)
+		}
+		if r.State == want {
+			return
+		}
+	}
 }
 
 // script is a build that a test leads.
@@ -361,7 +395,7 @@ func TestRunIsWatched(t *testing.T) {
 	await(t, program, "steps", `"state":"failed"`)
 	// The page of a step that failed has the lines that matter, and leads to the log.
 	body = read(path + "?step=" + stepID("six", record.First))
-	for _, want := range []string{"It needs &lt;ffi.h&gt;", "fatal error: ffi.h", "Add libffi", "/log/text?artifact=build-of-six"} {
+	for _, want := range []string{"It needs &lt;ffi.h&gt;", "fatal error: ffi.h", "Add libffi", "/log?step=" + stepID("six", record.First) + "&amp;whole=1"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the failed step's page does not say %q", want)
 		}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -10,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"hallmark/internal/access"
 )
 
 // Stats is what the server's operator wants to know of builds and of what is stored.
@@ -190,6 +193,45 @@ func (e *exposition) histogram(name string, h Histogram, labels ...string) {
 	}
 	e.value(name+"_sum", h.Sum, labels...)
 	e.value(name+"_count", float64(sum), labels...)
+}
+
+// metricsPage gives the numbers, which name no tenant but tell how much a server is
+// used, to this machine, to administrators and to a single user. A proxy's own
+// address says nothing of who asks.
+func (s *Server) metricsPage(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case s.opts.MetricsApart:
+		http.NotFound(w, r)
+	case s.opts.SingleUser, asks(r.Context()).Can(access.Administer, ""), s.fromHere(r):
+		s.writeMetrics(w, r)
+	default:
+		h := w.Header()
+		h.Set("WWW-Authenticate", `Bearer realm="hallmark"`)
+		h.Set("Cache-Control", "no-store")
+		http.Error(w, "The numbers of this server are for its operator: ask from its own machine, send an administrator's token with the scope admin, or have them served apart, with serve --metrics-listen.", http.StatusUnauthorized)
+	}
+}
+
+// fromHere tells whether a request comes from this machine, as far as is known.
+func (s *Server) fromHere(r *http.Request) bool {
+	ip := net.ParseIP(s.address(r))
+	if s.opts.BehindProxy {
+		ip = forwarded(r)
+	}
+	return ip.IsLoopback()
+}
+
+// MetricsHandler gives the numbers to whoever reaches it, and /healthz: for a
+// listener of its own.
+func (s *Server) MetricsHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /metrics", s.writeMetrics)
+	mux.HandleFunc("GET /healthz", s.healthz)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // writeMetrics answers in Prometheus' text format.

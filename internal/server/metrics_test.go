@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"hallmark/internal/account"
 )
 
 // What /metrics says is Prometheus' text format, names no tenant, and stays when the
@@ -77,6 +79,56 @@ func TestMetrics(t *testing.T) {
 	s.metrics.mu.Unlock()
 	if text := get("/metrics"); !strings.Contains(text, "hallmark_up 0\n") || strings.Contains(text, "hallmark_builds_queued") || !strings.Contains(text, "hallmark_http_requests_total") {
 		t.Errorf("with the database away:\n%s", text)
+	}
+}
+
+// The numbers are for this machine, administrators and a single user, and where they
+// are served apart for whoever reaches that.
+func TestWhoSeesMetrics(t *testing.T) {
+	w := newWorks(t, nil)
+	accounts, err := account.New(w.rows, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	make_ := func(o Options) *Server {
+		t.Helper()
+		o.Accounts, o.Platform, o.Log = accounts, w.Service, slog.New(slog.DiscardHandler)
+		s, err := New(w.f, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	asks := func(h http.Handler, from string, headers ...string) int {
+		r := httptest.NewRequest("GET", "/metrics", nil)
+		r.Host, r.RemoteAddr = "localhost", from
+		for i := 0; i+1 < len(headers); i += 2 {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, r)
+		if rec.Code == http.StatusOK != strings.Contains(rec.Body.String(), "hallmark_http_requests_under_way") {
+			t.Errorf("%d says %s", rec.Code, rec.Body)
+		}
+		return rec.Code
+	}
+	const here, there = "127.0.0.1:4711", "192.0.2.7:4711"
+	direct, behind, apart := make_(Options{}), make_(Options{BehindProxy: true, ExternalURL: "https://localhost"}), make_(Options{MetricsApart: true})
+	for i, c := range []struct {
+		h       http.Handler
+		from    string
+		headers []string
+		want    int
+	}{
+		{direct, here, nil, 200}, {direct, "[::1]:4711", nil, 200}, {direct, there, nil, 401}, {direct, "", nil, 401},
+		{direct, there, []string{"X-Forwarded-For", "127.0.0.1"}, 401}, {direct, there, []string{"Authorization", "Bearer none"}, 401},
+		{behind, here, nil, 401}, {behind, here, []string{"X-Forwarded-For", "192.0.2.7"}, 401}, {behind, here, []string{"X-Forwarded-For", "127.0.0.1, 192.0.2.7"}, 401},
+		{behind, here, []string{"X-Forwarded-For", "192.0.2.7, 127.0.0.1"}, 200}, {behind, here, []string{"X-Forwarded-For", "nonsense"}, 401},
+		{apart, here, nil, 404}, {apart.MetricsHandler(), there, nil, 200}, {w.Config.Handler, there, nil, 200},
+	} {
+		if got := asks(c.h, c.from, c.headers...); got != c.want {
+			t.Errorf("%d: from %s with %v: %d, want %d", i, c.from, c.headers, got, c.want)
+		}
 	}
 }
 

@@ -33,7 +33,7 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 	funcs := template.FuncMap{
 		"bytes": status.Bytes, "secure": secure, "statusWord": func(s status.Status) string { return statusWords[s] },
 		"gradeWord": func(g policy.Grade) string { return gradeWords[g] },
-		"tableMark": tableMarkHTML,
+		"pieceMark": pieceMarkHTML,
 		"day":       func(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 UTC") },
 		"took":      took,
 		"stage":     func(s string) string { return cmp.Or(stageWords[s], s) },
@@ -373,7 +373,7 @@ func (s *Server) project(w http.ResponseWriter, r *http.Request) {
 		s.failPage(w, r, err)
 		return
 	}
-	s.renderAround(w, r, "project", p.Document.Project, v, t)
+	s.renderAround(w, r, "project", p.Document.Project, v, &t.piece)
 }
 
 // projectView is a project's page for whoever asks, and the table on it.

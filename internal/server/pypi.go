@@ -328,7 +328,7 @@ func (s *Server) simpleFile(w http.ResponseWriter, r *http.Request) {
 	file, wantMeta := strings.CutSuffix(r.PathValue("file"), ".metadata")
 	var row *status.Row
 	// A file that only another branch runs with is linked to by that branch's pages.
-	p, r, err := s.openWith(r, func(p *Project) bool {
+	p, r, err := s.openWith(r, d, func(p *Project) bool {
 		for _, v := range s.cache.tables(p).packages() {
 			for i := range v.rows {
 				if *v.rows[i].Digest == d && *v.rows[i].File == file {

@@ -53,7 +53,7 @@ func (s *Server) routes() http.Handler {
 
 	own.HandleFunc("GET /static/{file}", s.static)
 	own.HandleFunc("GET /healthz", s.healthz)
-	own.HandleFunc("GET /metrics", s.writeMetrics)
+	own.HandleFunc("GET /metrics", s.metricsPage)
 	if s.opts.Platform != nil {
 		s.projectRoutes(orgs)
 		s.runRoutes(own, orgs)

@@ -34,7 +34,7 @@ func (s *Server) runRoutes(own, orgs *http.ServeMux) {
 
 // Words for what a run's builds do.
 var (
-	stepStates = map[string]string{"waiting": "waiting", "running": "building", "done": "done", "failed": "failed", "blocked": "blocked", "skipped": "not needed"}
+	stepStates = map[string]string{"waiting": "waiting", "running": "building", "done": "done", "failed": "failed", "blocked": "blocked", "skipped": "not needed", "stopped": "broken off"}
 	purposes   = map[record.Purpose]string{record.First: "first build", record.Rebuild: "second build", record.Prebuilt: "throw-away build", record.Query: "asking its backend"}
 )
 
@@ -65,8 +65,16 @@ type stepsView struct {
 	Any    bool
 }
 
+// plusQuery adds a parameter to an address.
+func plusQuery(path, parameter string) string {
+	if strings.Contains(path, "?") {
+		return path + "&" + parameter
+	}
+	return path + "?" + parameter
+}
+
 func newStepView(path string, x jobs.Step, now time.Time) stepView {
-	v := stepView{Step: x, Name: x.PURL, Word: cmp.Or(stepStates[x.State], x.State), What: cmp.Or(purposes[x.Purpose], string(x.Purpose)), Path: path + "?step=" + x.ID + "#log"}
+	v := stepView{Step: x, Name: x.PURL, Word: cmp.Or(stepStates[x.State], x.State), What: cmp.Or(purposes[x.Purpose], string(x.Purpose)), Path: plusQuery(path, "step="+x.ID) + "#log"}
 	if purl.Is(x.PURL) {
 		v.Name, v.Version = purl.PURL(x.PURL).Name(), purl.PURL(x.PURL).Version()
 	}
@@ -90,12 +98,13 @@ func bad(x jobs.Step) bool {
 
 func newStepsView(path string, steps []jobs.Step, all bool) stepsView {
 	now := time.Now()
-	groups := []stepGroup{{Key: "failed", Title: "Failed", Open: true}, {Key: "running", Title: "Building now", Open: true},
+	groups := []stepGroup{{Key: "failed", Title: "Failed", Open: true}, {Key: "running", Title: "Building now", Open: true}, {Key: "stopped", Title: "Broken off", Open: true},
 		{Key: "waiting", Title: "Waiting"}, {Key: "blocked", Title: "Blocked by a failure"}, {Key: "done", Title: "Done"}}
-	at := map[string]int{"running": 1, "waiting": 2, "blocked": 3}
+	at := map[string]int{"running": 1, "stopped": 2, "waiting": 3, "blocked": 4}
+	const done = 5
 	v := stepsView{Any: len(steps) > 0}
 	for _, x := range steps {
-		g := 4
+		g := done
 		switch {
 		case bad(x):
 			g = 0
@@ -106,7 +115,7 @@ func newStepsView(path string, steps []jobs.Step, all bool) stepsView {
 		}
 		groups[g].Steps = append(groups[g].Steps, newStepView(path, x, now))
 	}
-	slices.SortStableFunc(groups[4].Steps, func(a, b stepView) int { // the newest first
+	slices.SortStableFunc(groups[done].Steps, func(a, b stepView) int { // the newest first
 		switch {
 		case a.Ended == nil || b.Ended == nil:
 			return 0
@@ -120,7 +129,7 @@ func newStepsView(path string, steps []jobs.Step, all bool) stepsView {
 		if !all && len(g.Steps) > maxSteps {
 			g.Left = len(g.Steps) - maxSteps
 			g.Steps = g.Steps[:maxSteps]
-			v.All = path + "?all=1"
+			v.All = plusQuery(path, "all=1")
 		}
 		g.Open = g.Open || all
 		v.Groups = append(v.Groups, g)
@@ -182,7 +191,9 @@ type runView struct {
 	Steps    stepsView
 	Log      *logView // nil: there is no build to show
 	Asked    string   // the build that was asked for; empty: whichever is of interest
-	InMemory bool     // the run's builds are known
+	Known    bool     // what the attempt that is shown built
+	Attempt  attempt  // that is shown
+	Attempts []attemptView
 	Begun    bool
 	Took     string
 	Rank     platform.Rank
@@ -240,24 +251,39 @@ func (s *Server) postQueue(ctx context.Context, _ *http.Request, f url.Values) (
 // runState is how far a run is.
 func (s *Server) runState(r store.Run) jobs.State {
 	st := jobs.State{Run: r.ID, Project: r.Org + "/" + r.Name, Commit: "commit:" + r.Commit.String(), Asked: r.Asked, State: r.State, Message: r.Message, Since: r.Created, Doing: []jobs.Doing{}, Notes: []string{}}
-	if s.opts.Watch != nil {
-		if now, ok, _ := s.opts.Watch(st.Project); ok && now.Run == r.ID && !r.State.Done() {
-			return now
-		}
+	if !r.Finished.IsZero() {
+		st.Since = r.Finished
+	} else if !r.Started.IsZero() {
+		st.Since = r.Started
+	}
+	if now, ok := s.inMemory(r); ok && !r.State.Done() {
+		return now
 	}
 	return st
 }
 
+// inMemory is how far a run is as far as it is in memory; false if it is not.
+func (s *Server) inMemory(r store.Run) (jobs.State, bool) {
+	if s.opts.Builds == nil {
+		return jobs.State{}, false
+	}
+	for _, st := range s.opts.Builds.States(r.Org + "/" + r.Name) {
+		if st.Run == r.ID {
+			return st, true
+		}
+	}
+	return jobs.State{}, false
+}
+
 // runPage shows a build of a commit: its steps, and what one of them says.
 func (s *Server) runPage(w http.ResponseWriter, r *http.Request) {
-	ctx, org, name := r.Context(), r.PathValue("org"), r.PathValue("project")
-	run, live, err := s.opts.Platform.Follow(ctx, asks(ctx).Who, org, name, r.PathValue("run"))
+	ctx, org, name, q := r.Context(), r.PathValue("org"), r.PathValue("project"), r.URL.Query()
+	run, at, err := s.attemptAt(ctx, org, name, r.PathValue("run"), q.Get("attempt"))
 	if err != nil {
 		s.failPage(w, r, err)
 		return
 	}
-	q := r.URL.Query()
-	v := runView{Top: s.projectHead(ctx, org, name, "builds"), Run: run, State: s.runState(run), Path: "/" + org + "/" + name + "/builds/" + run.ID, Here: r.URL.RequestURI(), InMemory: live != nil, Begun: !run.Started.IsZero()}
+	v := runView{Top: s.projectHead(ctx, org, name, "builds"), Run: run, State: s.runState(run), Path: "/" + org + "/" + name + "/builds/" + run.ID, Here: r.URL.RequestURI(), Known: at.known, Attempt: at, Begun: !run.Started.IsZero()}
 	if v.Begun {
 		end := run.Finished
 		if end.IsZero() {
@@ -265,6 +291,10 @@ func (s *Server) runPage(w http.ResponseWriter, r *http.Request) {
 		}
 		v.Took = took(end.Sub(run.Started))
 	}
+	if at.live == nil {
+		v.State.Notes = at.notes
+	}
+	v.Attempts = at.views(v.Path)
 	ranks, err := s.opts.Platform.Ranks(ctx, run)
 	if err != nil {
 		s.failPage(w, r, err)
@@ -272,10 +302,13 @@ func (s *Server) runPage(w http.ResponseWriter, r *http.Request) {
 	}
 	v.Rank, v.CanRank = ranks[run.ID], asks(ctx).Can(access.RankBuild, org)
 	v.Levels = levels(v.Rank.Level)
-	if live != nil {
-		steps := live.Steps()
-		v.Steps = newStepsView(v.Path, steps, q.Get("all") != "")
-		x, ok := chosen(steps, q.Get("step"), "")
+	if at.known {
+		path := v.Path
+		if at.asked {
+			path += "?attempt=" + strconv.Itoa(at.Number)
+		}
+		v.Steps = newStepsView(path, at.steps, q.Get("all") != "")
+		x, ok := chosen(at.steps, q.Get("step"), "")
 		if ok {
 			v.Asked = q.Get("step")
 		} else if q.Get("step") != "" {
@@ -283,11 +316,15 @@ func (s *Server) runPage(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if ok {
-			l := &logView{Step: newStepView(v.Path, x, time.Now()), Text: v.Path + "/log?step=" + x.ID}
-			l.Said, l.Kept = live.Said(x.ID, 0)
+			text := plusQuery(v.Path+"/log"+strings.TrimPrefix(path, v.Path), "step="+x.ID)
+			l := &logView{Step: newStepView(path, x, time.Now()), Text: text}
+			if l.Said, l.Kept, err = s.said(ctx, at, x, 0); err != nil {
+				s.failPage(w, r, err)
+				return
+			}
 			l.Next = l.Said.Next
 			if x.Build != "" {
-				l.Full = "/api/v1/projects/" + org + "/" + name + "/log/text?artifact=" + x.Build + "&commit=commit:" + run.Commit.String()
+				l.Full = text + "&whole=1"
 			}
 			v.Log = l
 		}
@@ -296,9 +333,9 @@ func (s *Server) runPage(w http.ResponseWriter, r *http.Request) {
 	s.render(w, r, http.StatusOK, "run", "Build of "+org+"/"+name, v)
 }
 
-// runLog gives what a step of a run has said so far, as far as it is in memory, as
-// plain text. Where it goes on stands in the header Hallmark-Next; what is missing
-// before it, in bytes, in Hallmark-Left.
+// runLog gives what a step of a run has said, the newest of it, as plain text. Where
+// it goes on stands in the header Hallmark-Next; what is missing before it, in bytes,
+// in Hallmark-Left. With whole=1 it is the log as it was stored.
 func (s *Server) runLog(w http.ResponseWriter, r *http.Request) {
 	if err := s.writeRunLog(w, r); err != nil {
 		s.fail(w, r, err)
@@ -307,11 +344,7 @@ func (s *Server) runLog(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) writeRunLog(w http.ResponseWriter, r *http.Request) error {
 	ctx, q := r.Context(), r.URL.Query()
-	p, err := s.hosted()
-	if err != nil {
-		return err
-	}
-	_, live, err := p.Follow(ctx, asks(ctx).Who, r.PathValue("org"), r.PathValue("project"), r.PathValue("run"))
+	_, at, err := s.attemptAt(ctx, r.PathValue("org"), r.PathValue("project"), r.PathValue("run"), q.Get("attempt"))
 	if err != nil {
 		return err
 	}
@@ -319,24 +352,28 @@ func (s *Server) writeRunLog(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	none := fault.Advise(fault.NotFound, "Ask for the stored log once the step has ended; logs of running builds are kept in memory, of the newest alone.", "nothing is kept of what that step says")
-	if live == nil {
+	none := fault.Advise(fault.NotFound, "Ask again once the step has begun; the list of steps names those that there are.", "nothing is kept of what that step says")
+	x, ok := chosen(at.steps, q.Get("step"), "")
+	if !ok {
 		return none
 	}
-	step := q.Get("step")
-	if step == "" {
-		if x, ok := chosen(live.Steps(), "", ""); ok {
-			step = x.ID
+	if q.Get("whole") == "1" {
+		if x.Build == "" {
+			return none
 		}
+		return s.writeStored(w, r, x.Build)
 	}
-	said, ok := live.Said(step, from)
+	said, ok, err := s.said(ctx, at, x, from)
+	if err != nil {
+		return err
+	}
 	if !ok {
 		return none
 	}
 	h := w.Header()
 	h.Set("Cache-Control", "private, no-store")
 	h.Set("Content-Type", "text/plain; charset=utf-8")
-	h.Set("Hallmark-Step", step)
+	h.Set("Hallmark-Step", x.ID)
 	h.Set("Hallmark-Next", strconv.FormatInt(said.Next, 10))
 	h.Set("Hallmark-Left", strconv.FormatInt(said.Left, 10))
 	h.Set("Hallmark-Ended", strconv.FormatBool(said.Ended))
@@ -426,7 +463,7 @@ func (s *Server) runFeed(w http.ResponseWriter, r *http.Request, fail func(http.
 		fail(w, r, err)
 		return
 	}
-	if s.opts.Watch == nil {
+	if s.opts.Builds == nil {
 		fail(w, r, fault.New(fault.Unsupported, "this server builds nothing"))
 		return
 	}
@@ -446,7 +483,7 @@ func (s *Server) runFeed(w http.ResponseWriter, r *http.Request, fail func(http.
 	defer beat.Stop()
 	for {
 		// First the channels, then the look: nothing is missed between.
-		_, _, changed := s.opts.Watch(org + "/" + name)
+		_, _, changed := s.opts.Builds.Watch(org + "/" + name)
 		var more <-chan struct{}
 		if live != nil {
 			more = live.Changed()
@@ -494,7 +531,7 @@ func (s *Server) runFeed(w http.ResponseWriter, r *http.Request, fail func(http.
 			}
 			ask, sure = true, time.Now()
 		}
-		if st, ok, _ := s.opts.Watch(org + "/" + name); ask || !ok || st.Run != run.ID || st.State != run.State {
+		if st, ok := s.inMemory(run); ask || !ok || st.State != run.State {
 			if run, live, err = p.Follow(ctx, asks(ctx).Who, org, name, id); err != nil {
 				return
 			}

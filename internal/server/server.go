@@ -21,6 +21,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"hallmark/internal/account"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
@@ -41,6 +43,9 @@ type Projects interface {
 	// things are now, or at least at the time that Fresh gives. What was made for pages
 	// is used again as long as it is the same pointer: nobody changes what it points to.
 	Project(ctx context.Context, org, name string) (*Project, error)
+	// BranchesWith names the branches of a project, but the default one, whose newest
+	// commit may have a file among those that it runs with. It looks at no status.
+	BranchesWith(ctx context.Context, org, name string, d digest.Digest) ([]string, error)
 }
 
 // Project is what the server shows of a project's newest commit.
@@ -157,6 +162,17 @@ type Backend interface {
 	Identity
 	Reports
 	Artifacts
+	Attempts
+}
+
+// Builds tells how far a project's builds are, as far as it is in memory.
+type Builds interface {
+	// Watch gives the state of the build that changed last, false if there is none, and
+	// a channel that is closed when there is something new.
+	Watch(project string) (jobs.State, bool, <-chan struct{})
+	// States gives the state of each build that has not ended, and of the one that ended
+	// last; the one that changed last first.
+	States(project string) []jobs.State
 }
 
 // Options say how to serve.
@@ -171,15 +187,16 @@ type Options struct {
 	Accounts *account.Service
 	// Platform is what is done here; nil: the server only shows.
 	Platform *platform.Service
-	// Watch gives how far a project's newest build is, and a channel that is closed
-	// when there is something new; nil: nothing is built here.
-	Watch func(project string) (jobs.State, bool, <-chan struct{})
+	// Builds tells how far builds are; nil: nothing is built here.
+	Builds Builds
 	// Catalog is what the Configuration tab searches; nil: nothing is searched.
 	Catalog Catalog
 	// BehindProxy trusts X-Forwarded-For as the proxy in front appends to it.
 	BehindProxy bool
 	// Version is shown at the foot of pages.
 	Version string
+	// MetricsApart has /metrics served by MetricsHandler alone, on a listener of its own.
+	MetricsApart bool
 	// Stats gives numbers about builds for /metrics; nil: there are none.
 	Stats func(context.Context) (Stats, error)
 	// Log receives a line for each request, and failures of the server's own making;
@@ -196,10 +213,12 @@ type Server struct {
 	secure   bool            // clients reach us over TLS
 	own      string          // what a single user's forms are bound to
 	cache    *cache
-	heads    *heads        // nil: nobody is told of commits
-	sureFor  time.Duration // how long a watcher is believed to be who it was
-	builders sync.Map      // pages of builders that are ours, as found
-	watchers *heavies      // requests that watch
+	pieces   *pieces
+	heads    *heads             // nil: nobody is told of commits
+	sureFor  time.Duration      // how long a watcher is believed to be who it was
+	builders sync.Map           // pages of builders that are ours, as found
+	watchers *heavies           // requests that watch
+	asking   singleflight.Group // what many ask at a time
 	meta     *metadataCache
 	metrics  metrics
 	handler  http.Handler
@@ -225,7 +244,7 @@ func New(b Backend, o Options) (*Server, error) {
 	}
 	s := &Server{backend: b, opts: o, origin: u.Scheme + "://" + u.Host, secure: u.Scheme == "https", own: processSecret(),
 		hosts: map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true, strings.ToLower(u.Hostname()): true},
-		cache: newCache(), heads: newHeads(b), sureFor: sureFor, watchers: newWatchers(), meta: newMetadataCache(), stopping: make(chan struct{})}
+		cache: newCache(), pieces: newPieces(), heads: newHeads(b), sureFor: sureFor, watchers: newWatchers(), meta: newMetadataCache(), stopping: make(chan struct{})}
 	s.handler = s.guard(s.routes())
 	return s, nil
 }

@@ -2,19 +2,12 @@ package server
 
 import (
 	"bytes"
-	"compress/flate"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"html/template"
-	"net/http"
 	"net/url"
 	"sort"
 	"strconv"
-	"strings"
 	"sync"
 
 	"hallmark/internal/policy"
@@ -23,10 +16,7 @@ import (
 )
 
 // The table of a status is by far the greatest part of its page, and the same for
-// all who may take the same files: it is made and packed once for them. What is a
-// viewer's own (forms and their tokens, the build's card, what was searched) is made
-// for each, and is never packed: the length of an answer tells nothing of a secret
-// in it.
+// all who may take the same files: it is made and packed once for them.
 
 const (
 	// pageRows is how many rows a page of the table has, unless all are asked for.
@@ -92,14 +82,12 @@ type tableKey struct {
 
 // table is one page of a table as HTML.
 type table struct {
-	once        sync.Once
-	err         error
-	html        []byte
-	weight      int    // as counted in tables.bytes; guarded by tables.mu
-	packed      []byte // html as blocks of deflate (RFC 1951) that need nothing before them; it ends on a byte
-	sum         string // of html
-	shown       int    // rows that the filter lets through, on all pages
-	page, pages int    // 1 to pages; page is pageAll if all are on one
+	once sync.Once
+	err  error
+	piece
+	weight      int // as counted in tables.bytes; guarded by tables.mu
+	shown       int // rows that the filter lets through, on all pages
+	page, pages int // 1 to pages; page is pageAll if all are on one
 }
 
 // outline is what a page says of all rows together.
@@ -264,24 +252,8 @@ func (s *Server) table(ctx context.Context, p *Project, f filter, page int, t ta
 			return fmt.Errorf("table of %s: %w", p.Document.Project, err)
 		}
 		v.html = b.Bytes()
-		sum := sha256.Sum256(v.html)
-		v.sum = hex.EncodeToString(sum[:])
 		return v.pack()
 	})
-}
-
-// pack packs the HTML.
-func (v *table) pack() error {
-	var packed bytes.Buffer
-	z, err := flate.NewWriter(&packed, flate.BestSpeed+2)
-	if err == nil {
-		_, err = z.Write(v.html)
-	}
-	if err == nil {
-		err = z.Flush()
-	}
-	v.packed = bytes.Clone(packed.Bytes())
-	return err
 }
 
 // rowLink is the address of an artifact's row in a project's unfiltered table; empty
@@ -339,109 +311,3 @@ func (v *table) pageLinks(name string, f filter) []pageLink {
 	}
 	return append(out, pageLink{"all on one page", link("all"), v.page == pageAll})
 }
-
-// renderAround answers with a page in which a table stands where its template puts
-// the mark. A client that has the page already is told so.
-func (s *Server) renderAround(w http.ResponseWriter, r *http.Request, name, title string, body any, v *table) {
-	var b bytes.Buffer
-	if err := pages()[name].Execute(&b, s.pageOf(r, title, body)); err != nil {
-		s.fail(w, r, fmt.Errorf("page %s: %w", name, err))
-		return
-	}
-	head, tail, ok := bytes.Cut(b.Bytes(), []byte(tableMark))
-	if !ok { // a page without rows
-		head, tail, v = b.Bytes(), nil, &table{}
-	}
-	sum := sha256.New()
-	fmt.Fprintf(sum, "%d %s ", len(head), v.sum)
-	sum.Write(head)
-	sum.Write(tail)
-	tag := hex.EncodeToString(sum.Sum(nil)[:16])
-	packs := len(v.packed) > 0 && takesGzip(r)
-	if packs {
-		tag += "-gzip"
-	}
-	tag = `"` + tag + `"`
-	h := w.Header()
-	h.Set("ETag", tag)
-	h.Set("Vary", "Accept-Encoding, Cookie")
-	h.Set("Cache-Control", "private, no-cache")
-	if strings.Contains(r.Header.Get("If-None-Match"), tag) {
-		w.WriteHeader(http.StatusNotModified)
-		return
-	}
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	parts := [][]byte{head, v.html, tail}
-	if packs {
-		h.Set("Content-Encoding", "gzip")
-		parts = gzipAround(head, v.html, v.packed, tail)
-	}
-	n := 0
-	for _, part := range parts {
-		n += len(part)
-	}
-	h.Set("Content-Length", strconv.Itoa(n))
-	w.WriteHeader(http.StatusOK)
-	if r.Method == http.MethodHead {
-		return
-	}
-	for _, part := range parts {
-		if _, err := w.Write(part); err != nil {
-			return
-		}
-	}
-}
-
-// tableMark stands in a page where its table goes. Nothing that anybody sends can be
-// the same: it is made anew by each process.
-var tableMark = "<!-- table " + processSecret() + " -->"
-
-// takesGzip tells whether a client takes gzip (RFC 9110, 12.5.3): not if it says so
-// with a weight of nought.
-func takesGzip(r *http.Request) bool {
-	for part := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
-		name, weight, weighted := strings.Cut(part, ";")
-		if !strings.EqualFold(strings.TrimSpace(name), "gzip") {
-			continue
-		}
-		if !weighted {
-			return true
-		}
-		q, err := strconv.ParseFloat(strings.TrimPrefix(strings.ToLower(strings.TrimSpace(weight)), "q="), 64)
-		return err == nil && q > 0
-	}
-	return false
-}
-
-// gzipAround is one member of gzip (RFC 1952): head, then text, which is packed
-// already, then tail. Head and tail are stored as they are.
-func gzipAround(head, text, packed, tail []byte) [][]byte {
-	out := [][]byte{{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255}}
-	out = append(out, stored(head, false)...)
-	out = append(out, packed)
-	out = append(out, stored(tail, true)...)
-	sum, size := uint32(0), uint32(0)
-	for _, part := range [][]byte{head, text, tail} {
-		sum, size = crc32.Update(sum, crc32.IEEETable, part), size+uint32(len(part))
-	}
-	return append(out, []byte{byte(sum), byte(sum >> 8), byte(sum >> 16), byte(sum >> 24), byte(size), byte(size >> 8), byte(size >> 16), byte(size >> 24)})
-}
-
-// stored is bytes in blocks of deflate that are not packed (RFC 1951, 3.2.4).
-func stored(b []byte, last bool) [][]byte {
-	const most = 1<<16 - 1
-	var out [][]byte
-	for first := true; first || len(b) > 0; first = false {
-		n := min(len(b), most)
-		final := byte(0)
-		if last && n == len(b) {
-			final = 1
-		}
-		out = append(out, []byte{final, byte(n), byte(n >> 8), ^byte(n), ^byte(n >> 8)}, b[:n])
-		b = b[n:]
-	}
-	return out
-}
-
-// tableMarkHTML is tableMark for a template.
-func tableMarkHTML() template.HTML { return template.HTML(tableMark) } //nolint:gosec // it is ours

@@ -58,7 +58,7 @@ func TestPackedPage(t *testing.T) {
 		if len(packed) > len(plain)/2 && len(plain) > 200_000 {
 			t.Errorf("%s: %d bytes are packed to %d", path, len(plain), len(packed))
 		}
-		if strings.Contains(plain, strings.Fields(tableMark)[2]) {
+		if strings.Contains(plain, strings.Fields(pieceMark)[2]) {
 			t.Errorf("%s: the mark is on the page", path)
 		}
 		if !strings.Contains(packed, `id="percent"`) || strings.Contains(path, "many") && !strings.Contains(packed, `value="many-0001"`) {
@@ -300,16 +300,16 @@ func FuzzGzipAround(f *testing.F) {
 	f.Add([]byte{}, []byte{}, []byte{}, uint16(40000))
 	f.Fuzz(func(t *testing.T, head, text, tail []byte, times uint16) {
 		head = bytes.Repeat(head, int(times)%3000)
-		v := &table{html: text}
+		v := &piece{html: text}
 		if err := v.pack(); err != nil {
 			t.Fatal(err)
 		}
-		z, err := gzip.NewReader(bytes.NewReader(bytes.Join(gzipAround(head, v.html, v.packed, tail), nil)))
+		z, err := gzip.NewReader(bytes.NewReader(bytes.Join(gzipAround([][]byte{head, tail, head}, []*piece{v, v}), nil)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		got, err := io.ReadAll(z)
-		if err != nil || !bytes.Equal(got, bytes.Join([][]byte{head, text, tail}, nil)) {
+		if err != nil || !bytes.Equal(got, bytes.Join([][]byte{head, text, tail, text, head}, nil)) {
 			t.Errorf("%d bytes came out, %v", len(got), err)
 		}
 	})

@@ -34,7 +34,7 @@ func TestWatchersWhoSignedOut(t *testing.T) {
 	if err := w.rows.SetMember(ctx, store.Member{Org: "acme", User: ann.ID, Role: string(access.Owner), Created: by.At}, by); err != nil {
 		t.Fatal(err)
 	}
-	hosted, err := New(w.f, Options{ExternalURL: w.URL, Accounts: accounts, Platform: w.Service, Watch: w.queue.Watch})
+	hosted, err := New(w.f, Options{ExternalURL: w.URL, Accounts: accounts, Platform: w.Service, Builds: w.queue})
 	if err != nil {
 		t.Fatal(err)
 	}

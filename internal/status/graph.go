@@ -173,11 +173,22 @@ type Hop struct {
 	Failure *Failure `json:"failure,omitempty"`
 }
 
+// Graph is a plan by what a verdict is about, read once for many questions. It
+// never changes, so several goroutines may ask it.
+type Graph struct{ *graph }
+
+// NewGraph reads a plan.
+func NewGraph(p *plan.Plan) Graph { return Graph{newGraph(p)} }
+
+// Why is Graph.Why of a plan.
+func Why(p *plan.Plan, verdicts Verdicts, u purl.PURL) ([]Hop, error) {
+	return NewGraph(p).Why(verdicts, u)
+}
+
 // Why gives the shortest path from an artifact, or a step's package, to the
 // nearest one with a fault of its own. One hop without reasons: it is secure.
 // What the plan does not name is fault.NotFound.
-func Why(p *plan.Plan, verdicts Verdicts, u purl.PURL) ([]Hop, error) {
-	g := newGraph(p)
+func (g Graph) Why(verdicts Verdicts, u purl.PURL) ([]Hop, error) {
 	n, ok := g.nodes[u]
 	if !ok {
 		return nil, fault.Advise(fault.NotFound, "hallmark status lists the artifacts by name.", "why %s: the plan does not name it", u)
@@ -235,15 +246,9 @@ func Why(p *plan.Plan, verdicts Verdicts, u purl.PURL) ([]Hop, error) {
 
 // Closure names all that an artifact, or a step's package, runs with and was
 // built with, transitively; nil if the plan does not name it.
-func Closure(p *plan.Plan, u purl.PURL) []purl.PURL { return Closures(p)(u) }
-
-// Closures is Closure for many artifacts of one plan.
-func Closures(p *plan.Plan) func(u purl.PURL) []purl.PURL {
-	g := newGraph(p)
-	return func(u purl.PURL) []purl.PURL {
-		if n, ok := g.nodes[u]; ok {
-			return g.closure(n)
-		}
-		return nil
+func (g Graph) Closure(u purl.PURL) []purl.PURL {
+	if n, ok := g.nodes[u]; ok {
+		return g.closure(n)
 	}
+	return nil
 }

@@ -1,9 +1,6 @@
 package status
 
-import (
-	"hallmark/internal/plan"
-	"hallmark/internal/purl"
-)
+import "hallmark/internal/purl"
 
 // Link is one thing that an artifact, or a step's package, rests on directly.
 type Link struct {
@@ -12,34 +9,31 @@ type Link struct {
 	Missing  bool   // the plan has no such artifact or step
 }
 
-// Links gives a function that lists what an artifact, or a step's package, runs
-// with and is built with, directly, in the plan's order; each thing once for each
-// way. What the plan does not name has none.
-func Links(p *plan.Plan) func(u purl.PURL) []Link {
-	g := newGraph(p)
-	return func(u purl.PURL) []Link {
-		n, ok := g.nodes[u]
-		if !ok {
-			return nil
-		}
-		var out []Link
-		seen := map[Link]bool{}
-		add := func(l Link) {
-			if !seen[l] {
-				seen[l] = true
-				out = append(out, l)
-			}
-		}
-		for _, r := range n.runsWith {
-			_, there := g.nodes[r]
-			add(Link{r, "runs with", !there})
-		}
-		for _, d := range n.builtWith {
-			add(Link{d.name, "is built with", false})
-		}
-		for _, m := range n.missing {
-			add(Link{m, "is built with", true})
-		}
-		return out
+// Links lists what an artifact, or a step's package, runs with and is built with,
+// directly, in the plan's order; each thing once for each way. What the plan does not
+// name has none.
+func (g Graph) Links(u purl.PURL) []Link {
+	n, ok := g.nodes[u]
+	if !ok {
+		return nil
 	}
+	var out []Link
+	seen := map[Link]bool{}
+	add := func(l Link) {
+		if !seen[l] {
+			seen[l] = true
+			out = append(out, l)
+		}
+	}
+	for _, r := range n.runsWith {
+		_, there := g.nodes[r]
+		add(Link{r, "runs with", !there})
+	}
+	for _, d := range n.builtWith {
+		add(Link{d.name, "is built with", false})
+	}
+	for _, m := range n.missing {
+		add(Link{m, "is built with", true})
+	}
+	return out
 }
