@@ -15,16 +15,20 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"gopkg.in/yaml.v3"
 
+	"hallmark/internal/api"
 	"hallmark/internal/app"
 	"hallmark/internal/build"
 	"hallmark/internal/canonical"
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/debian"
+	"hallmark/internal/jobs"
+	"hallmark/internal/lockfile"
 	"hallmark/internal/plan"
 	"hallmark/internal/policy"
 	"hallmark/internal/project"
 	"hallmark/internal/purl"
 	"hallmark/internal/record"
+	"hallmark/internal/remedy"
 	"hallmark/internal/status"
 	"hallmark/internal/status/statustest"
 	"hallmark/policies"
@@ -32,6 +36,23 @@ import (
 	"hallmark/schemas"
 	"hallmark/seed"
 )
+
+// named loads a schema by its $id.
+type named struct{}
+
+// Load is jsonschema.URLLoader's.
+func (named) Load(id string) (any, error) {
+	b, err := schemas.Files.ReadFile(fileOf(id))
+	if err != nil {
+		return nil, err
+	}
+	return jsonschema.UnmarshalJSON(bytes.NewReader(b))
+}
+
+// fileOf is the file of a schema that calls itself urn:hallmark:NAME:v1.
+func fileOf(id string) string {
+	return strings.Replace(strings.TrimPrefix(id, "urn:hallmark:"), ":", ".", 1) + ".json"
+}
 
 func compile(t testing.TB, name string) *jsonschema.Schema {
 	t.Helper()
@@ -47,6 +68,7 @@ func compile(t testing.TB, name string) *jsonschema.Schema {
 	if err := c.AddResource(name, doc); err != nil {
 		t.Fatal(err)
 	}
+	c.UseLoader(named{})
 	s, err := c.Compile(name)
 	if err != nil {
 		t.Fatal(err)
@@ -173,6 +195,43 @@ func TestForecast(t *testing.T) {
 	}
 }
 
+// imported is what the command prints of an import.
+type imported struct {
+	api.Imported
+	Effect *remedy.Effect `json:"effect,omitempty"`
+}
+
+func TestImport(t *testing.T) {
+	id := "commit:" + digest.FromBytes(nil).String()
+	v := imported{Imported: api.Imported{File: "requirements.txt", Format: string(lockfile.Requirements), Taken: []lockfile.Found{{Requirement: "six==1.17.0", Package: "six", From: "line 1"}},
+		LeftOut: []lockfile.Left{{What: "./local", From: "line 2", Reason: "It is a folder."}}, Add: []string{"six==1.17.0"}, Remove: []string{}, Base: id}}
+	check(t, "import.v1", v)
+	e := remedy.Compare(nil, standingOfSample())
+	c := api.CommitOf(id, project.Commit{Project: "acme/web", Created: "2026-05-17T00:00:00Z", AtTime: "2026-05-17T00:00:00Z", OnUnproven: "published"})
+	v.Effect, v.Commit, v.Run = &e, &c, &api.Run{Project: "acme/web", Commit: id, State: "queued", Place: 1, Priority: "normal"}
+	check(t, "import.v1", v)
+	for _, f := range []lockfile.Format{lockfile.Poetry, lockfile.UV, lockfile.Pipfile, lockfile.PDM, lockfile.Pylock, lockfile.PyProject, lockfile.CycloneDX, lockfile.SPDX} {
+		v.Format = string(f)
+		check(t, "import.v1", v)
+	}
+}
+
+func TestComparison(t *testing.T) {
+	id := "commit:" + digest.FromBytes(nil).String()
+	v := api.Comparison{From: id, To: id, Diff: api.Diff{Added: []string{"six"}, Removed: []string{}, Changed: []api.Changed{{Before: "a", After: "a>1"}}, Fields: []api.FieldDiff{{Name: "at_time"}}}, Unsolved: "It was not solved."}
+	check(t, "comparison.v1", v)
+	s := standingOfSample()
+	e := remedy.Compare(&s, s)
+	v.Effect, v.Unsolved = &e, ""
+	check(t, "comparison.v1", v)
+}
+
+func TestAttempt(t *testing.T) {
+	at := time.Date(2026, 5, 17, 0, 0, 0, 0, time.UTC)
+	check(t, "attempt.v1", jobs.Attempt{Schema: jobs.AttemptSchema, Run: "r", Notes: []string{"solved"}, Steps: []jobs.Step{{ID: "first-1", Step: digest.FromBytes(nil), PURL: "pkg:pypi/six@1.17.0", Purpose: record.First,
+		State: "failed", Began: &at, Ended: &at, Build: "b", Outcome: "failed", Failure: &record.Failure{Class: record.FailMissingTool, Message: "It needs cargo.", Log: []string{"x"}}}}})
+}
+
 func TestSeed(t *testing.T) {
 	p, err := debian.ParsePin(seed.Bookworm)
 	if err != nil {
@@ -205,6 +264,7 @@ func TestNothingIsForgotten(t *testing.T) {
 	for name, v := range map[string]any{
 		"status.v1": status.Document{}, "plan.v1": plan.Plan{}, "commit.v1": project.Commit{}, "policy.v1": policy.Policy{},
 		"seed.v1": debian.Pin{}, "build-record.v1": record.Build{}, "forecast.v1": app.Forecast{},
+		"attempt.v1": jobs.Attempt{}, "comparison.v1": api.Comparison{}, "import.v1": imported{}, "effect.v1": remedy.Effect{},
 	} {
 		b, err := schemas.Files.ReadFile(name + ".json")
 		if err != nil {
@@ -224,7 +284,14 @@ func TestNothingIsForgotten(t *testing.T) {
 func compare(t *testing.T, path string, root, s map[string]any, typ reflect.Type) {
 	t.Helper()
 	for {
-		if ref, ok := s["$ref"].(string); ok {
+		if ref, ok := s["$ref"].(string); ok && strings.HasPrefix(ref, "urn:") {
+			doc, err := named{}.Load(ref)
+			if err != nil {
+				t.Fatal(err)
+			}
+			root = doc.(map[string]any)
+			s = root
+		} else if ref, ok := s["$ref"].(string); ok {
 			s = root["$defs"].(map[string]any)[strings.TrimPrefix(ref, "#/$defs/")].(map[string]any)
 		} else if either, ok := s["anyOf"].([]any); ok {
 			s = either[0].(map[string]any)
@@ -251,8 +318,10 @@ func compare(t *testing.T, path string, root, s map[string]any, typ reflect.Type
 			t.Errorf("%s: lets any field through", path)
 		}
 		var have, required []string
-		for i := range typ.NumField() {
-			f := typ.Field(i)
+		for _, f := range reflect.VisibleFields(typ) {
+			if f.Anonymous {
+				continue
+			}
 			tag, opts, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if tag == "-" || tag == "" {
 				continue
