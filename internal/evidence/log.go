@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -59,6 +62,7 @@ type tileLog struct {
 	origin   string
 	id       []byte // the whole 32-byte key hash, not the note's four bytes
 	verifier note.Verifier
+	key      *watchedKey
 	app      *tessera.Appender
 	reader   tessera.LogReader
 	stop     func(context.Context) error
@@ -68,6 +72,53 @@ type tileLog struct {
 	mu     sync.Mutex // guards closed; held shared with nothing else
 	closed bool
 	busy   sync.WaitGroup // running Appends
+}
+
+// watchedKey is the log's key as the log's library wants it (signature.Signer). It may
+// be in a KMS that fails, and the library then tries again for ever and says nothing.
+type watchedKey struct {
+	key crypto.Signer
+
+	mu      sync.Mutex // guards all below
+	signing int
+	failed  error // the last signature
+}
+
+// PublicKey is signature.Signer's.
+func (k *watchedKey) PublicKey(...signature.PublicKeyOption) (crypto.PublicKey, error) {
+	return k.key.Public(), nil
+}
+
+// SignMessage is signature.Signer's.
+func (k *watchedKey) SignMessage(message io.Reader, _ ...signature.SignOption) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(message, maxCheckpoint))
+	if err != nil {
+		return nil, err
+	}
+	h := sha256.Sum256(b)
+	k.mu.Lock()
+	k.signing++
+	k.mu.Unlock()
+	sig, err := k.key.Sign(rand.Reader, h[:], crypto.SHA256)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.signing--
+	k.failed = err
+	return sig, err
+}
+
+// forget begins anew to watch.
+func (k *watchedKey) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.failed = nil
+}
+
+// state tells whether the key is asked to sign, and how its last signature failed.
+func (k *watchedKey) state() (signing bool, failed error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.signing > 0, k.failed
 }
 
 // quiet sends what the log's library says to slog, warnings and worse only.
@@ -115,10 +166,7 @@ func openTileLog(ctx context.Context, dir string, key crypto.Signer) (_ *tileLog
 			return nil, fmt.Errorf("open log: %w", err)
 		}
 	}
-	s, err := signature.LoadSigner(key, crypto.SHA256)
-	if err != nil {
-		return nil, fmt.Errorf("log signer: %w", err)
-	}
+	l.key = &watchedKey{key: key}
 	// The appender lives longer than the call that opens it, so it takes the
 	// values of ctx but not its end. Its own shutdown leaves goroutines behind
 	// until this context is cancelled, which Close does.
@@ -128,7 +176,7 @@ func openTileLog(ctx context.Context, dir string, key crypto.Signer) (_ *tileLog
 			cancel()
 		}
 	}()
-	ns, err := rekornote.NewNoteSigner(run, l.origin, s)
+	ns, err := rekornote.NewNoteSigner(run, l.origin, l.key)
 	if err != nil {
 		return nil, fmt.Errorf("log signer: %w", err)
 	}
@@ -162,7 +210,24 @@ func (l *tileLog) Close() error {
 	l.busy.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
+	go func() { // waiting for a key that fails is of no use
+		t := time.NewTicker(pollInterval)
+		defer t.Stop()
+		for {
+			if _, failed := l.key.state(); failed != nil {
+				cancel()
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+			}
+		}
+	}()
 	err := l.stop(ctx)
+	if _, failed := l.key.state(); failed != nil {
+		err = nil // who waited for a checkpoint was told; what has none gets it next time
+	}
 	l.cancel()
 	if e := l.lock.Close(); err == nil {
 		err = e
@@ -290,6 +355,7 @@ func (l *tileLog) awaitCheckpoint(ctx context.Context, index uint64) (*tlog.Chec
 	defer t.Stop()
 	// The library tries for ever and says nothing, on a full disk too.
 	end := time.After(publishTimeout)
+	l.key.forget()
 	for {
 		cp, raw, err := readCheckpoint(l.dir, l.verifier)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -298,9 +364,17 @@ func (l *tileLog) awaitCheckpoint(ctx context.Context, index uint64) (*tlog.Chec
 		if err == nil && cp.Size > index {
 			return cp, raw, nil
 		}
+		signing, failed := l.key.state()
+		if failed != nil {
+			return nil, nil, fmt.Errorf("sign the checkpoint of the log in %s: %w", l.dir, failed)
+		}
 		select {
 		case <-t.C:
 		case <-end:
+			if signing { // a key in a KMS, which has a limit of its own
+				end = time.After(pollInterval)
+				continue
+			}
 			err := fault.Advise(fault.Unavailable, "See that its disk is not full and can be written, and run the same command again: it goes on from here.",
 				"the log in %s published no checkpoint within %s", l.dir, publishTimeout)
 			var st unix.Statfs_t

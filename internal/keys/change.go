@@ -1,13 +1,7 @@
 package keys
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -142,7 +136,7 @@ func (s *Set) plan(c Change) (Result, *Ring, map[string][]byte, error) {
 			es := r.Of(c.Role)
 			es[len(es)-1].Until = &end
 		}
-		e, err := s.make(c, now, files)
+		e, err := r.make(c.Role, c.URI, now, files)
 		if err != nil {
 			return fail(err)
 		}
@@ -174,11 +168,11 @@ func (s *Set) plan(c Change) (Result, *Ring, map[string][]byte, error) {
 		if ts.Until == nil {
 			ts.Until = &end
 		}
-		again := Change{Role: RoleTimestamp}
+		uri := ""
 		if isURI(ts.Key) {
-			again.URI = ts.Key // the key stays, its certificates are new
+			uri = ts.Key // the key stays, its certificates are new
 		}
-		e, err := s.make(again, now, files)
+		e, err := r.make(RoleTimestamp, uri, now, files)
 		if err != nil {
 			return fail(err)
 		}
@@ -207,47 +201,36 @@ func detail(c Change) string {
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// make makes a new key, in a file or by its URI, and its entry.
-func (s *Set) make(c Change, now time.Time, files map[string][]byte) (Entry, error) {
-	var pub *ecdsa.PublicKey
-	e := Entry{From: now}
-	if c.URI != "" {
-		var err error
-		if pub, err = remotePublic(c.URI); err != nil {
-			return e, err
-		}
-		e.Key = c.URI
-		// It has to be able to sign, not only to say who it is.
-		k := &remoteKey{uri: c.URI, public: pub}
-		var probe [32]byte
-		if _, err := rand.Read(probe[:]); err != nil {
-			return e, err
-		}
-		if _, err := k.Sign(rand.Reader, probe[:], crypto.SHA256); err != nil {
-			return e, err
-		}
-	} else {
-		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			return e, err
-		}
-		der, err := x509.MarshalPKCS8PrivateKey(k)
-		if err != nil {
-			return e, err
-		}
-		pub = &k.PublicKey
-		e.Key = string(c.Role) + "-" + ID(pub) + ".pem"
-		files[e.Key] = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+// make makes a new key, in a file or by its URI, and its entry. One key is for one
+// role: none of the three statements can then stand in for another.
+func (r *Ring) make(role Role, uri string, now time.Time, files map[string][]byte) (Entry, error) {
+	e, k, err := newKey(role, uri, now)
+	if err != nil {
+		return e, err
 	}
-	e.ID, e.Public = ID(pub), string(PublicPEM(pub))
-	if c.Role == RoleTimestamp {
-		chain, err := newChain(pub, now)
-		if err != nil {
-			return e, err
-		}
-		e.Chain = string(chain)
+	if other, ok := r.holder(e.ID); ok && other != role {
+		return e, shared(role, e.ID, other)
 	}
-	return e, nil
+	if k != nil {
+		e.Key = string(role) + "-" + e.ID + ".pem"
+		files[e.Key], err = privatePEM(k)
+	}
+	return e, err
+}
+
+// holder gives the role that a key has or had.
+func (r *Ring) holder(id string) (role Role, ok bool) {
+	for _, role := range Roles {
+		if _, ok := r.Find(role, id); ok {
+			return role, true
+		}
+	}
+	return "", false
+}
+
+// shared says that a key cannot have two roles.
+func shared(role Role, id string, other Role) error {
+	return fault.Advise(fault.Conflict, "Make another one in the KMS.", "take the key %s for the %s: it is the %s's, and each has a key of its own", id, role, other)
 }
 
 func (r *Ring) clone() *Ring {

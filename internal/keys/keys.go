@@ -63,7 +63,8 @@ type Set struct {
 
 // Journal is the key under which the database's journal vouches for its rows. It
 // is derived from the log's first key (HKDF, RFC 5869), so that database, log and
-// keys belong together, and kept beside the keys, so that it outlives that one.
+// keys belong together, and kept beside the keys, so that it outlives that one. If
+// that one was in a KMS, it is random.
 func (s *Set) Journal() []byte { return s.journal }
 
 // Open reads the set in dir, or makes it if dir is not there or empty. Keys are
@@ -71,13 +72,41 @@ func (s *Set) Journal() []byte { return s.journal }
 // written under a temporary name, synced and renamed, so that it is complete or
 // not there. A wider mode is fault.Denied, a missing or malformed file
 // fault.Corrupt.
-func Open(dir string) (*Set, error) {
+func Open(dir string) (*Set, error) { return OpenAt(dir, nil) }
+
+// OpenAt is Open for a set that begins with keys in a KMS: of each role in uris no
+// private key is made, and the key that its URI names is the first one. It has to sign
+// once before anything is written. Where a set is already, its keys in use have to be
+// there as well: fault.Conflict.
+func OpenAt(dir string, uris map[Role]string) (*Set, error) {
 	if none(dir) {
-		if err := create(dir); err != nil {
+		if err := create(dir, uris); err != nil {
 			return nil, fmt.Errorf("make keys in %s: %w", dir, err)
 		}
 	}
-	return Read(dir)
+	s, err := Read(dir)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.At(uris)
+}
+
+// At is fault.Conflict if a key in use is not where uris says that the key of its role
+// is. Roles that uris does not name may be anywhere.
+func (s *Set) At(uris map[Role]string) error {
+	for _, role := range Roles {
+		uri, active := uris[role], s.ring.Active(role)
+		if uri == "" || uri == active.Key {
+			continue
+		}
+		where := "in a file"
+		if isURI(active.Key) {
+			where = active.Key
+		}
+		return fault.Advise(fault.Conflict, "Say where it is, or nothing; or move it: hallmark keys rotate "+string(role)+" --key "+uri,
+			"the %s's key %s is %s, not %.200s", role, active.ID, where, uri)
+	}
+	return nil
 }
 
 // none tells whether dir is not there or empty.
@@ -149,7 +178,11 @@ func ParsePublicPEM(b []byte) (*ecdsa.PublicKey, error) {
 }
 
 // create makes a whole set and moves it to dir.
-func create(dir string) (err error) {
+func create(dir string, uris map[Role]string) error {
+	files, err := firstFiles(uris, time.Now())
+	if err != nil {
+		return err
+	}
 	parent := filepath.Dir(filepath.Clean(dir))
 	if err := os.MkdirAll(parent, 0o700); err != nil {
 		return err
@@ -159,36 +192,10 @@ func create(dir string) (err error) {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	var tsa *ecdsa.PrivateKey
-	for _, name := range []string{signerFile, logFile, timestampFile} {
-		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
+	for name, b := range files {
+		if err := writeSynced(filepath.Join(tmp, name), b); err != nil {
 			return err
 		}
-		der, err := x509.MarshalPKCS8PrivateKey(k)
-		if err != nil {
-			return err
-		}
-		if err := writeSynced(filepath.Join(tmp, name), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})); err != nil {
-			return err
-		}
-		tsa = k // the last one is the time stamp's
-		if name == logFile {
-			journal, err := journalKey(k)
-			if err != nil {
-				return err
-			}
-			if err := writeSynced(filepath.Join(tmp, journalFile), []byte(hex.EncodeToString(journal)+"\n")); err != nil {
-				return err
-			}
-		}
-	}
-	chain, err := newChain(tsa.Public(), time.Now())
-	if err != nil {
-		return err
-	}
-	if err := writeSynced(filepath.Join(tmp, chainFile), chain); err != nil {
-		return err
 	}
 	if err := syncDir(tmp); err != nil {
 		return err
@@ -209,6 +216,109 @@ func create(dir string) (err error) {
 		return err
 	}
 	return syncDir(parent)
+}
+
+// firstFiles are the files of a new set. One without keys in a KMS has no ring, which
+// follows from the files; else the ring tells what no file does.
+func firstFiles(uris map[Role]string, now time.Time) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	r := &Ring{Schema: RingSchema, Events: []Event{}}
+	from := now.UTC().Truncate(time.Second)
+	var journal []byte
+	remote := false
+	for _, role := range Roles {
+		e, k, err := newKey(role, uris[role], from)
+		if err != nil {
+			return nil, err
+		}
+		if other, ok := r.holder(e.ID); ok {
+			return nil, shared(role, e.ID, other)
+		}
+		remote = remote || k == nil
+		if k != nil {
+			e.Key = firstFile[role]
+			if files[e.Key], err = privatePEM(k); err != nil {
+				return nil, err
+			}
+		}
+		if role == RoleLog {
+			e.Log = &Shard{Folder: "log"}
+			if journal, err = firstJournalKey(k); err != nil {
+				return nil, err
+			}
+		}
+		r.set(role, []Entry{e})
+	}
+	files[journalFile] = []byte(hex.EncodeToString(journal) + "\n")
+	if !remote {
+		files[chainFile] = []byte(r.Timestamps[0].Chain)
+		return files, nil
+	}
+	r.Journal = sumOf(journal)
+	b, err := r.marshal()
+	if err != nil {
+		return nil, err
+	}
+	files[ringFile] = b
+	return files, nil
+}
+
+// firstFile is where the first key of each role is, if it is in a file.
+var firstFile = map[Role]string{RoleSigner: signerFile, RoleLog: logFile, RoleTimestamp: timestampFile}
+
+// firstJournalKey makes the journal's key: from the log's, or from nothing if that one
+// is in a KMS.
+func firstJournalKey(k *ecdsa.PrivateKey) ([]byte, error) {
+	if k != nil {
+		return journalKey(k)
+	}
+	b := make([]byte, sha256.Size)
+	_, err := rand.Read(b)
+	return b, err
+}
+
+// privatePEM is a private key's file.
+func privatePEM(k *ecdsa.PrivateKey) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+// newKey makes the entry of a key that comes into use at from: the one in a KMS that
+// uri names, or a new one, which it gives, too.
+func newKey(role Role, uri string, from time.Time) (e Entry, k *ecdsa.PrivateKey, err error) {
+	var pub *ecdsa.PublicKey
+	e = Entry{From: from}
+	if uri != "" {
+		if pub, err = remotePublic(uri); err != nil {
+			return e, nil, err
+		}
+		e.Key = uri
+		// It has to be able to sign, not only to say who it is.
+		var probe [sha256.Size]byte
+		if _, err := rand.Read(probe[:]); err != nil {
+			return e, nil, err
+		}
+		if _, err := (&remoteKey{uri: uri, public: pub}).Sign(rand.Reader, probe[:], crypto.SHA256); err != nil {
+			return e, nil, err
+		}
+	} else {
+		if k, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+			return e, nil, err
+		}
+		pub = &k.PublicKey
+	}
+	e.ID, e.Public = ID(pub), string(PublicPEM(pub))
+	if role == RoleTimestamp {
+		chain, err := newChain(pub, from)
+		if err != nil {
+			return e, nil, err
+		}
+		e.Chain = string(chain)
+	}
+	return e, k, nil
 }
 
 // newChain certifies pub for time stamps (RFC 3161 section 2.3: the purpose

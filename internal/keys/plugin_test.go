@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == pluginName {
 		os.Exit(runPlugin())
 	}
+	if uri := os.Getenv(farVariable); uri != "" {
+		os.Exit(runFar(uri))
+	}
 	os.Exit(m.Run())
 }
 

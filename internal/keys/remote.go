@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/kms"
@@ -22,11 +23,11 @@ import (
 	"hallmark/internal/fault"
 )
 
-// A key may be in a KMS, named by the URI that sigstore's tools use: NAME://KEY is
-// asked of the program sigstore-kms-NAME (sigstore's plugin protocol, version 1).
-// The public key is kept here, and whatever the KMS signs is checked with it before
-// it is used: a KMS that is slow, refuses, or signs with another key gives an error
-// and no statement.
+// A key may be in a KMS, named by the URI that sigstore's tools use. Those of services
+// are answered for by clients in this program; any other NAME://KEY is asked of the
+// program sigstore-kms-NAME (sigstore's plugin protocol, version 1). The public key is
+// kept here, and whatever the KMS signs is checked with it before it is used: a KMS
+// that is slow, refuses, or signs with another key gives an error and no statement.
 
 // remoteTimeout is how long one answer of a KMS may take.
 var remoteTimeout = 30 * time.Second
@@ -44,6 +45,9 @@ func CheckURI(uri string) error {
 	}
 	if u, err := url.Parse(uri); err == nil && u.User != nil {
 		return fault.Advise(fault.Usage, "Give what the KMS asks for in its own environment variables or files.", "the URI of a key in a KMS holds no user and no password")
+	}
+	if s, ok := serviceOf(uri); ok && s.valid(uri) != nil {
+		return fault.Advise(fault.Usage, "It looks like this: "+s.shape, "%.100q is no URI of a key in this KMS", uri)
 	}
 	return nil
 }
@@ -98,7 +102,8 @@ func openKMS(ctx context.Context, uri string) (kms.SignerVerifier, error) {
 	var none *kms.ProviderNotFoundError
 	if errors.As(err, &none) {
 		name, _, _ := strings.Cut(uri, "://")
-		return nil, fault.Advise(fault.NotFound, "Put the program sigstore-kms-"+name+" on the PATH of hallmark.", "nobody here answers for keys of the kind %s://", name)
+		return nil, fault.Advise(fault.NotFound, "Put the program sigstore-kms-"+name+" on the PATH of hallmark. Without a program it knows awskms, azurekms, gcpkms, hashivault and openbao.",
+			"nobody here answers for keys of the kind %s://", name)
 	}
 	return c, err
 }
@@ -161,7 +166,25 @@ func ask[T any](fn func(ctx context.Context) (T, error)) (T, error) {
 	case fault.KindOf(a.err) != "":
 		return zero, a.err
 	}
-	return zero, fault.Advise(fault.Unavailable, "See what the KMS says, and that this user may use the key; nothing was signed, so the same command may be run again.", "%w", a.err)
+	return zero, fault.Advise(fault.Unavailable, "See what the KMS says, and that this user may use the key; nothing was signed, so the same command may be run again.", "%s", said(a.err))
+}
+
+// maxSaid is how many bytes of a KMS's error are shown.
+const maxSaid = 600
+
+// said is what a KMS's error says, on one line that ends: it may hold whatever came
+// over the network.
+func said(err error) string {
+	text := err.Error()
+	if len(text) > maxSaid {
+		text = text[:maxSaid] + " …"
+	}
+	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, text)), " ")
 }
 
 // Sign is crypto.Signer's: a key that is lost cannot.
