@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/pypi"
+	"hallmark/internal/ecosystem/system"
 	"hallmark/internal/evidence"
 	"hallmark/internal/fault"
 	"hallmark/internal/policy"
@@ -69,6 +71,9 @@ func (a *App) Catalog() *Catalog {
 
 // Search is server.Catalog's.
 func (c *Catalog) Search(ctx context.Context, text string) ([]server.Package, error) {
+	if system.Is(text) {
+		return c.recipes(ctx, strings.TrimPrefix(strings.TrimPrefix(strings.TrimSpace(text), "sys:"), "pkg:"+system.Type+"/"))
+	}
 	part, err := namePart(text)
 	if err != nil {
 		return nil, err
@@ -105,6 +110,40 @@ func (c *Catalog) Search(ctx context.Context, text string) ([]server.Package, er
 		if err != nil {
 			return nil, err
 		}
+		out = append(out, p)
+	}
+	more, err := c.recipes(ctx, part)
+	return append(out, more...), err
+}
+
+// recipes gives the recipes that have text in their names, each with what is known of
+// its version.
+func (c *Catalog) recipes(ctx context.Context, text string) ([]server.Package, error) {
+	text, _, _ = strings.Cut(strings.ToLower(text), "@")
+	all, err := Recipes()
+	if err != nil {
+		return nil, err
+	}
+	out := []server.Package{}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if !strings.Contains(name, text) || len(out) == maxPackages {
+			continue
+		}
+		r := all[name]
+		v := server.PackageVersion{Version: r.Version, Build: server.BuildNone, Source: true}
+		known, err := c.a.Store.Known(ctx, system.Type, name, true, maxKnown)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range known {
+			if k.PURL == r.PURL() {
+				if v, err = c.version(ctx, k); err != nil {
+					return nil, err
+				}
+			}
+		}
+		p := server.Package{Name: name, PURL: string(purl.New(system.Type, name, "")), Type: system.Type, Licence: r.Licence, Versions: []server.PackageVersion{v}}
+		p.Count()
 		out = append(out, p)
 	}
 	return out, nil

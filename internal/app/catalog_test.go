@@ -114,3 +114,24 @@ func TestCatalog(t *testing.T) {
 		t.Errorf("a name that no index has: %v", err)
 	}
 }
+
+// Recipes are found by a part of their name beside packages, and alone when they are
+// asked for as such, each with what asks for it.
+func TestCatalogFindsRecipes(t *testing.T) {
+	w := mustOpen(t, Config{Data: filepath.Join(t.TempDir(), "data")}, true)
+	c := w.Catalog()
+	for text, want := range map[string]string{"zlib": "zlib", "sys:bz": "bzip2", "pkg:generic/zlib@1": "zlib", "sys:": "bison"} {
+		got, err := c.Search(t.Context(), text)
+		if err != nil || len(got) == 0 || got[0].Name != want || got[0].Type != "generic" || got[0].Licence == "" || len(got[0].Versions) != 1 {
+			t.Errorf("%q: %+v, %v", text, got, err)
+			continue
+		}
+		v := got[0].Versions[0]
+		if v.Build != server.BuildNone || got[0].Requirement() != "sys:"+want || got[0].RequirementOf(v.Version) != "sys:"+want+"@"+v.Version {
+			t.Errorf("%q: %+v", text, got[0])
+		}
+		if _, _, err := ParseRequirement(got[0].RequirementOf(v.Version)); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -49,6 +49,22 @@ func (p *Package) Count() {
 	}
 }
 
+// Requirement is what asks for the package in its newest version that fits.
+func (p Package) Requirement() string {
+	if p.Type == "generic" {
+		return "sys:" + p.Name
+	}
+	return p.Name
+}
+
+// RequirementOf is what asks for one version of the package.
+func (p Package) RequirementOf(version string) string {
+	if p.Type == "generic" {
+		return "sys:" + p.Name + "@" + version
+	}
+	return p.Name + "==" + version
+}
+
 // Language is the package's, for people.
 func (p Package) Language() string { return languageOf(p.Type) }
 
