@@ -1,0 +1,124 @@
+package e2e
+
+import (
+	"archive/tar"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"hallmark/internal/evidence/evidencetest"
+	"hallmark/internal/plan"
+	"hallmark/internal/policy"
+)
+
+// TestRecipes: system libraries and a language core are built from upstream's
+// sources beside Python packages in one project, are secure, are layers without what
+// a runtime has no use for, and stock cosign takes their provenance.
+func TestRecipes(t *testing.T) {
+	need(t)
+	p := newProject(t, "acme/system", nil, "sys:tcl@8.6", "sys:bzip2", "six")
+	d := p.status(t, done, "builds")
+	if d.Summary.Artifacts != 4 || d.Summary.Secure != 4 {
+		t.Fatalf("4 artifacts are secure: %+v", d.Artifacts)
+	}
+	var pl plan.Plan
+	p.json(t, &pl, done, "export", "plan")
+	for _, name := range []string{"tcl", "zlib", "bzip2"} {
+		r := row(t, d, name)
+		if r.Class != policy.Secure || r.Reproduced == nil || r.Reproduced.Identical != 2 || r.File == nil || !strings.HasSuffix(*r.File, ".layer.tar") {
+			t.Errorf("%s: %s", name, show(r))
+		}
+		// Two steps: everything that it installs, and what a runtime has of that.
+		n := 0
+		for _, s := range pl.Steps {
+			if s.PURL.Name() == name {
+				n++
+			}
+		}
+		if n != 2 {
+			t.Errorf("%s comes to %d steps", name, n)
+		}
+	}
+	if a, ok := pl.Artifact(row(t, d, "tcl").PURL); !ok || !slices.Contains(a.Requires, row(t, d, "zlib").PURL) {
+		t.Errorf("tcl runs with zlib: %+v", a)
+	}
+
+	tcl := row(t, d, "tcl")
+	files := layerFiles(t, blobPath(p.data, tcl.Digest.Hex()))
+	for path, want := range map[string]bool{
+		"usr/bin/tclsh8.6": true, "usr/lib/x86_64-linux-gnu/libtcl8.6.so": true, "usr/share/licenses/tcl/license.terms": true,
+		"usr/include/tcl.h": false, "usr/lib/x86_64-linux-gnu/tclConfig.sh": false, "usr/lib/x86_64-linux-gnu/libtclstub8.6.a": false,
+	} {
+		if slices.Contains(files, path) != want {
+			t.Errorf("%s in the runtime's layer: %t", path, !want)
+		}
+	}
+	for _, f := range files {
+		if strings.HasSuffix(f, ".a") || strings.HasPrefix(f, "usr/include/") || strings.HasPrefix(f, "usr/share/man/") {
+			t.Errorf("a runtime has no use for %s", f)
+		}
+	}
+
+	e := p.export(t, string(tcl.PURL))
+	file := filepath.Join(e.dir, *tcl.File)
+	if out, err := evidencetest.Offline(t, evidencetest.Cosign(t), "verify-blob-attestation", "--key", filepath.Join(e.dir, "key.pub"),
+		"--bundle", filepath.Join(e.dir, "provenance.sigstore.json"), "--trusted-root", filepath.Join(e.dir, "trusted_root.json"),
+		"--use-signed-timestamps", "--type", "slsaprovenance1", file); err != nil {
+		t.Errorf("cosign: %v\n%s", err, out)
+	}
+	p.run(t, done, "verify", string(tcl.PURL))
+
+	// Nothing is due, and nothing is fetched, a second time.
+	if o := p.run(t, done, "builds", "--dry-run"); !strings.Contains(o.stdout+o.stderr, "nothing") && !strings.Contains(o.stdout+o.stderr, "Nothing") {
+		t.Errorf("a dry run after the builds: %s", o)
+	}
+	if o := p.run(t, failed, "install", "sys:nothing-like-it"); !strings.Contains(o.stderr, "there is no recipe for it") || !strings.Contains(o.stderr, "zlib") {
+		t.Errorf("a recipe that nobody wrote: %s", o)
+	}
+	if o := p.run(t, failed, "install", "sys:tcl@9"); !strings.Contains(o.stderr, "8.6") {
+		t.Errorf("a version that no recipe builds: %s", o)
+	}
+	p.run(t, done, "recipe", "lint", lintable(t, ""))
+	if o := p.run(t, usage, "recipe", "lint", lintable(t, "nothing-like-it")); !strings.Contains(o.stderr, "thing.yaml:13: it needs nothing-like-it") {
+		t.Errorf("a need that no recipe meets: %s", o)
+	}
+}
+
+// lintable makes a folder with one recipe that needs what is named.
+func lintable(t *testing.T, needs string) string {
+	t.Helper()
+	dir := t.TempDir()
+	text := "name: thing\nversion: \"1\"\nsummary: A thing\nlicence: MIT\nsource:\n  debian: thing\n  file: thing_1.orig.tar.gz\n  digest: sha256:" +
+		strings.Repeat("0", 64) + "\n  size: 1\nbuild:\n  system: autotools\nneeds:\n  run: [" + needs + "]\n"
+	if err := os.WriteFile(filepath.Join(dir, "thing.yaml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// layerFiles lists a layer's files and links.
+func layerFiles(t *testing.T, name string) []string {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var files []string
+	for r := tar.NewReader(f); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return files
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Typeflag != tar.TypeDir {
+			files = append(files, strings.TrimPrefix(h.Name, "./"))
+		}
+	}
+}
