@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"hallmark/internal/app"
+	"hallmark/internal/keys"
 )
 
 // global are the flags that every command has.
@@ -25,6 +27,9 @@ type global struct {
 	Quiet       bool             `help:"No progress on standard error."`
 	Dir         string           `short:"C" help:"The project's folder." default:"." placeholder:"DIR"`
 	Runtime     string           `help:"OCI runtime that runs the builds." env:"HALLMARK_RUNTIME" default:"runc" placeholder:"NAME"`
+	SignerKey   string           `name:"signer-key" help:"First start: the signer's key is the one in a KMS that this URI names; no file is made. Later: refuse to write if it is not." env:"HALLMARK_SIGNER_KEY" placeholder:"KMS-URI"`
+	LogKey      string           `name:"log-key" help:"The same for the log's key." env:"HALLMARK_LOG_KEY" placeholder:"KMS-URI"`
+	StampKey    string           `name:"timestamp-key" help:"The same for the time stamp's key." env:"HALLMARK_TIMESTAMP_KEY" placeholder:"KMS-URI"`
 	AcceptClock bool             `name:"accept-clock" help:"Sign although the clock is behind the newest time stamp here: it was wrong then and is right now."`
 	Version     kong.VersionFlag `help:"Say the version."`
 }
@@ -72,11 +77,29 @@ func (e *env) config(writer bool) (app.Config, error) {
 		return app.Config{}, err
 	}
 	cfg := app.Config{Data: dir, Database: e.global.Database, Branch: e.global.Branch, Runtime: e.global.Runtime, AcceptClock: e.global.AcceptClock, Version: version}
+	if cfg.KeyURIs, err = e.global.keyURIs(); err != nil {
+		return cfg, err
+	}
 	if !e.global.Quiet && writer {
 		e.bar = newProgress(e.err)
 		cfg.Progress = e.bar
 	}
 	return cfg, nil
+}
+
+// keyURIs are the keys that the command line says are in a KMS.
+func (g *global) keyURIs() (map[keys.Role]string, error) {
+	uris := map[keys.Role]string{}
+	for role, uri := range map[keys.Role]string{keys.RoleSigner: g.SignerKey, keys.RoleLog: g.LogKey, keys.RoleTimestamp: g.StampKey} {
+		if uri == "" {
+			continue
+		}
+		if err := keys.CheckURI(uri); err != nil {
+			return nil, fmt.Errorf("--%s-key: %w", role, err)
+		}
+		uris[role] = uri
+	}
+	return uris, nil
 }
 
 // open opens the data directory.

@@ -104,7 +104,7 @@ func (e *env) changeKey(c app.KeyChange) error {
 		default:
 			fmt.Fprintf(w, "The %s's key was %s and is %s from now on.\n", res.Role, res.Key, res.New)
 		}
-		_, err := fmt.Fprintln(w, "Next: restart the server if one runs, hallmark builds in each project (it signs anew what has to be), hallmark export trusted-root for whoever verifies, and a backup.")
+		_, err := fmt.Fprintln(w, "Next: hallmark builds in each project (it signs anew what has to be), hallmark export trusted-root for whoever verifies, and a backup. A server that runs takes it up within seconds.")
 		return err
 	})
 }

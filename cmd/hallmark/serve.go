@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -133,25 +132,8 @@ func (c *serveCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancelCause(e.ctx)
-	defer stop(nil)
-	if h != nil {
-		go func() {
-			if h.KeysChanged(ctx, log) {
-				stop(errKeysChanged)
-			}
-		}()
-	}
-	err = s.Serve(ctx, l)
-	if errors.Is(context.Cause(ctx), errKeysChanged) {
-		return errors.Join(err, errKeysChanged)
-	}
-	return err
+	return s.Serve(e.ctx, l)
 }
-
-// errKeysChanged ends a server: with its keys, what it believes has changed.
-var errKeysChanged = fault.Advise(fault.Conflict, "Start it again; a supervisor that restarts what failed, such as systemd with the unit that comes with hallmark, does so by itself.",
-	"a key was rotated or revoked, and this server still goes by the old ones: it ends")
 
 // log is the server's log.
 func (c *serveCmd) log(w io.Writer) *slog.Logger {

@@ -68,6 +68,10 @@ type Config struct {
 	Timeline string
 	// Progress is told what goes on; may be nil.
 	Progress Progress
+	// KeyURIs are keys in a KMS that a new data directory begins with, by role; of a role
+	// that is left out a file is made. A writer of a directory that has its keys
+	// elsewhere is fault.Conflict.
+	KeyURIs map[keys.Role]string
 	// LostKey is the role of a key whose private half is gone: it is about to be
 	// rotated, and until then nothing can be signed with it.
 	LostKey keys.Role
@@ -281,12 +285,14 @@ func (a *App) openKeys() error {
 	}
 	for _, name := range signs {
 		if _, err := os.Lstat(a.path(name)); err == nil {
-			a.keys, err = keys.ReadWithout(a.path("keys"), a.cfg.LostKey)
-			return err
+			if a.keys, err = keys.ReadWithout(a.path("keys"), a.cfg.LostKey); err != nil {
+				return err
+			}
+			return a.keys.At(a.cfg.KeyURIs)
 		}
 	}
 	var err error
-	a.keys, err = keys.Open(a.path("keys"))
+	a.keys, err = keys.OpenAt(a.path("keys"), a.cfg.KeyURIs)
 	return err
 }
 

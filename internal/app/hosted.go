@@ -21,18 +21,18 @@ import (
 	"hallmark/internal/store"
 )
 
-// Hosted is a data directory that a server works on: read through an App, changed
-// through the platform, built by jobs. Commands may work on it at the same time:
-// only a build holds the data directory's lock.
+// Hosted is a data directory that a server works on: read as it is under its present
+// keys, changed through the platform, built by jobs. Commands may work on it at the
+// same time: only a build holds the data directory's lock.
 type Hosted struct {
-	*App     // for reading
 	Accounts *account.Service
 	Platform *platform.Service
 	Queue    *jobs.Queue
 
+	current  *current
 	rows     *store.Store
-	docs     documents
 	counters counters
+	unfollow func() // ends the look-out for changed keys
 }
 
 // Host opens a data directory for a server, makes it if it is not there, and takes
@@ -40,7 +40,25 @@ type Hosted struct {
 func Host(ctx context.Context, cfg Config, log *slog.Logger) (*Hosted, error) {
 	read := cfg
 	read.Timeline, read.Progress = "", nil
-	a, err := Open(ctx, read, false)
+	if log == nil {
+		log = slog.Default()
+	}
+	h := &Hosted{unfollow: func() {}}
+	ok := false
+	defer func() {
+		if ok {
+			return
+		}
+		if h.current != nil {
+			h.current.close()
+		}
+		if h.rows != nil {
+			h.rows.Close()
+		}
+	}()
+	open := func(ctx context.Context) (*App, error) { return Open(ctx, read, false) }
+	var err error
+	h.current, err = newCurrent(ctx, cfg.Data, open)
 	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Unsupported) {
 		// Keys, database and its schema are made by a writer.
 		w, werr := Open(ctx, cfg, true)
@@ -50,26 +68,22 @@ func Host(ctx context.Context, cfg Config, log *slog.Logger) (*Hosted, error) {
 		if werr != nil {
 			return nil, werr
 		}
-		a, err = Open(ctx, read, false)
+		h.current, err = newCurrent(ctx, cfg.Data, open)
 	}
 	if err != nil {
 		return nil, err
 	}
-	h := &Hosted{App: a}
-	ok := false
-	defer func() {
-		if !ok {
-			h.App.Close()
-			if h.rows != nil {
-				h.rows.Close()
-			}
-		}
-	}()
-	h.docs.App = a
-	if h.docs.blobs, err = blob.Open(a.path("blobs")); err != nil {
+	a := h.current.now.App // nobody else has it yet
+	// Where the keys are is asked once: they may be moved while the server runs.
+	if err := a.keys.At(cfg.KeyURIs); err != nil {
 		return nil, err
 	}
-	if h.rows, err = a.rows(ctx, store.OpenWriter, h.docs.blobs); err != nil {
+	cfg.KeyURIs = nil
+	docs := hostedDocuments{c: h.current}
+	if docs.blobs, err = blob.Open(a.path("blobs")); err != nil {
+		return nil, err
+	}
+	if h.rows, err = a.rows(ctx, store.OpenWriter, docs.blobs); err != nil {
 		return nil, err
 	}
 	if h.Accounts, err = account.New(h.rows, nil); err != nil {
@@ -78,19 +92,35 @@ func Host(ctx context.Context, cfg Config, log *slog.Logger) (*Hosted, error) {
 	h.Queue, err = jobs.Open(ctx, jobs.Config{DB: h.rows.DB(), Postgres: h.rows.Postgres(), Rows: h.rows, Log: log,
 		Build: func(ctx context.Context, r store.Run, p *jobs.Progress) error { return loggedJob(ctx, cfg, r, p, log) },
 		Keep: func(ctx context.Context, did jobs.Attempt) (digest.Digest, error) {
-			return putInto(ctx, h.docs.blobs, did)
+			return putInto(ctx, docs.blobs, did)
 		},
-		Found: a.foundOf})
+		Found: h.foundOf})
 	if err != nil {
 		return nil, err
 	}
-	h.Platform = platform.New(h.rows, h.docs, h.Queue, h.Accounts, account.NewID, nil)
-	h.Platform.SetOutlook(a.Outlook(), a.keys.Journal())
+	h.Platform = platform.New(h.rows, docs, h.Queue, h.Accounts, account.NewID, nil)
+	// The journal's key outlives every change of the others.
+	h.Platform.SetOutlook(hostedOutlook{h.current}, a.keys.Journal())
 	if err := h.Queue.Start(context.WithoutCancel(ctx)); err != nil {
 		return nil, err
 	}
 	ok = true
+	h.follow(log)
 	return h, nil
+}
+
+// follow begins to look out for changed keys.
+func (h *Hosted) follow(log *slog.Logger) {
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		h.current.follow(ctx, log)
+	}()
+	h.unfollow = func() {
+		stop()
+		<-done
+	}
 }
 
 // Close ends the build that runs, which the next server goes on with, and lets go
@@ -98,18 +128,16 @@ func Host(ctx context.Context, cfg Config, log *slog.Logger) (*Hosted, error) {
 func (h *Hosted) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
+	h.unfollow()
 	err := h.Queue.Stop(ctx)
 	if err != nil {
 		err = fmt.Errorf("stop the builds: %w", err)
 	}
-	return errors.Join(err, h.rows.Close(), h.App.Close())
+	return errors.Join(err, h.rows.Close(), h.current.close())
 }
 
 // loggedJob is runJob, and tells the server's log how it begins and ends.
 func loggedJob(ctx context.Context, cfg Config, r store.Run, p *jobs.Progress, log *slog.Logger) error {
-	if log == nil {
-		log = slog.Default()
-	}
 	log = log.With("run", r.ID, "project", r.Org+"/"+r.Name)
 	began := time.Now()
 	err := runJob(ctx, cfg, r, p, func() {

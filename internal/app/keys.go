@@ -280,6 +280,7 @@ func ChangeKey(ctx context.Context, cfg Config, c KeyChange) (keys.Result, error
 	if c.Lost {
 		cfg.LostKey = c.Role
 	}
+	cfg.KeyURIs = nil // where keys are is what changes
 	a, err := Open(ctx, cfg, true)
 	if err != nil {
 		return keys.Result{}, err
