@@ -12,6 +12,7 @@ import (
 
 	"hallmark/internal/api"
 	"hallmark/internal/app"
+	"hallmark/internal/client"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/project"
@@ -176,7 +177,11 @@ type buildCmd struct {
 	buildFlags
 }
 
+// Run builds one package, or enters its build.
 func (c *buildCmd) Run(e *env) error {
+	if e.remote() {
+		return c.onServer(e)
+	}
 	if c.Shell {
 		return e.enter(c.What, c.AtTime.Time, c.set)
 	}
@@ -189,10 +194,15 @@ func (c *buildCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	return e.showBuilt(rows)
+}
+
+// showBuilt shows what came of the build of a package.
+func (e *env) showBuilt(rows []app.BuiltRow) error {
 	failed := ""
-	err = e.print(rows, func(w io.Writer) error {
+	err := e.print(rows, func(w io.Writer) error {
 		for _, r := range rows {
-			printBuilt(w, r)
+			printBuilt(harmlessly{w}, r)
 		}
 		return nil
 	})
@@ -215,7 +225,7 @@ type rebuildCmd struct {
 
 func (c *rebuildCmd) Run(e *env) error {
 	if e.remote() {
-		return notOnServer("rebuild", "Take the plan, hallmark export plan -o plan.json, and rebuild it here, without --server: hallmark rebuild --plan plan.json ARTIFACT")
+		return c.onServer(e)
 	}
 	var res *app.RebuildResult
 	if c.Plan != "" {
@@ -245,7 +255,12 @@ func (c *rebuildCmd) Run(e *env) error {
 			return err
 		}
 	}
-	if err := e.print(res, func(w io.Writer) error { return printRebuild(w, res) }); err != nil {
+	return e.showRebuilt(res)
+}
+
+// showRebuilt shows what a rebuild came to; other bytes are exit code 4.
+func (e *env) showRebuilt(res *app.RebuildResult) error {
+	if err := e.print(res, func(w io.Writer) error { return printRebuild(harmlessly{w}, res) }); err != nil {
 		return err
 	}
 	switch res.Outcome {
@@ -431,7 +446,7 @@ type exportPlan struct {
 
 func (c *exportPlan) Run(e *env) error {
 	if e.remote() {
-		return c.onServer(e)
+		return c.onServer(e, func(s *client.Client, name string) ([]byte, error) { return s.Plan(e.ctx, name) })
 	}
 	a, r, err := e.report(false)
 	if err != nil {
@@ -473,29 +488,41 @@ type seedCmd struct {
 type seedList struct{}
 
 func (c *seedList) Run(e *env) error {
-	a, err := e.open(false)
-	if fault.Is(err, fault.NotFound) {
-		a, err = e.open(true)
-	}
-	if err != nil {
-		return err
-	}
-	defer a.Close()
-	s, err := a.Seed()
+	s, err := e.seed()
 	if err != nil {
 		return err
 	}
 	return e.print(s, func(w io.Writer) error {
 		for _, p := range s.Packages {
-			fmt.Fprintf(w, "sha256:%s %10d %s %s\n", p.SHA256, p.Size, p.Name, p.Version)
+			fmt.Fprintf(w, "sha256:%s %10d %s %s\n", harmless(p.SHA256), p.Size, harmless(p.Name), harmless(p.Version))
 		}
 		fmt.Fprintf(w, "%d packages, %d bytes", len(s.Packages), s.Fetched)
 		if s.Installed > 0 {
 			fmt.Fprintf(w, ", %d bytes unpacked", s.Installed)
 		}
-		_, err := fmt.Fprintf(w, "\nset %s (%s)\n", s.Digest, s.Suite)
+		_, err := fmt.Fprintf(w, "\nset %s (%s)\n", harmless(s.Digest.String()), harmless(s.Suite))
 		return err
 	})
+}
+
+// seed is the server's seed, or that of this program.
+func (e *env) seed() (app.SeedInfo, error) {
+	if e.remote() {
+		s, err := e.server()
+		if err != nil {
+			return app.SeedInfo{}, err
+		}
+		return s.Seed(e.ctx)
+	}
+	a, err := e.open(false)
+	if fault.Is(err, fault.NotFound) {
+		a, err = e.open(true)
+	}
+	if err != nil {
+		return app.SeedInfo{}, err
+	}
+	defer a.Close()
+	return a.Seed()
 }
 
 type seedUpdate struct {
@@ -503,20 +530,32 @@ type seedUpdate struct {
 }
 
 func (c *seedUpdate) Run(e *env) error {
-	pin, id, diff, ev, err := app.SeedUpdate(e.ctx)
+	s, err := e.seedCandidate()
 	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(c.Output, 0o755); err != nil {
 		return err
 	}
-	for name, b := range map[string][]byte{"bookworm.json": pin, "diff.txt": []byte(diff.Text()), "InRelease": ev.InRelease, "Packages": ev.Packages} {
+	for name, b := range map[string][]byte{"bookworm.json": s.Pin, "diff.txt": []byte(s.Diff.Text()), "InRelease": s.InRelease, "Packages": s.Packages} {
 		if err := os.WriteFile(filepath.Join(c.Output, name), b, 0o644); err != nil {
 			return err
 		}
 	}
-	return e.print(map[string]any{"candidate": id, "folder": c.Output, "diff": diff}, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%scandidate %s in %s\nNothing that is built on it can be secure before a policy names its digest.\n", diff.Text(), id, c.Output)
+	return e.print(map[string]any{"candidate": s.Candidate, "folder": c.Output, "diff": s.Diff}, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "%scandidate %s in %s\nNothing that is built on it can be secure before a policy names its digest.\n", harmless(s.Diff.Text()), s.Candidate, c.Output)
 		return err
 	})
+}
+
+// seedCandidate resolves a seed as the server's machine, or this one, has it now.
+func (e *env) seedCandidate() (api.SeedCandidate, error) {
+	if e.remote() {
+		s, err := e.server()
+		if err != nil {
+			return api.SeedCandidate{}, err
+		}
+		return s.SeedCandidate(e.ctx)
+	}
+	return app.SeedCandidate(e.ctx)
 }

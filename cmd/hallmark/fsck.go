@@ -11,29 +11,20 @@ type fsckCmd struct {
 	Repair bool `help:"Mend what can be had again, and say of the rest what to do."`
 }
 
+// Run checks the data directory, here or of the server.
 func (c *fsckCmd) Run(e *env) error {
-	cfg, err := e.config(true)
+	check := e.fsck
+	if e.remote() {
+		check = e.inspect
+	}
+	found, left, err := check(c.Repair)
 	if err != nil {
 		return err
 	}
-	a, found, err := app.OpenFsck(e.ctx, cfg, c.Repair)
-	if err != nil {
-		return err
-	}
-	defer a.Close()
-	check := a.Fsck
-	if c.Repair {
-		check = a.Repair
-	}
-	more, err := check(e.ctx)
-	if err != nil {
-		return err
-	}
-	found = append(found, more...)
 	if found == nil {
 		found = []app.Damage{}
 	}
-	bad := 0
+	bad := left
 	for _, d := range found {
 		if !d.Repaired {
 			bad++
@@ -50,6 +41,9 @@ func (c *fsckCmd) Run(e *env) error {
 				fmt.Fprintf(w, "  %s\n", d.Advice)
 			}
 		}
+		if left > 0 {
+			fmt.Fprintf(w, "%d more places are not listed\n", left)
+		}
 		if len(found) == 0 {
 			fmt.Fprintln(w, "clean")
 		}
@@ -59,4 +53,23 @@ func (c *fsckCmd) Run(e *env) error {
 		return &gateError{exitUnverified, fmt.Sprintf("%d places are damaged", bad)}
 	}
 	return err
+}
+
+// fsck checks the data directory here; nothing is left out of the list.
+func (e *env) fsck(repair bool) (found []app.Damage, left int, err error) {
+	cfg, err := e.config(true)
+	if err != nil {
+		return nil, 0, err
+	}
+	a, found, err := app.OpenFsck(e.ctx, cfg, repair)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer a.Close()
+	check := a.Fsck
+	if repair {
+		check = a.Repair
+	}
+	more, err := check(e.ctx)
+	return append(found, more...), 0, err
 }

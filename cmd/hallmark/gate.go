@@ -94,15 +94,7 @@ func (c *exportSBOM) Run(e *env) error {
 		return err
 	}
 	if e.remote() {
-		s, cfg, err := e.onServer()
-		if err != nil {
-			return err
-		}
-		b, err := s.SBOM(e.ctx, cfg.Project, f)
-		if err != nil {
-			return err
-		}
-		return c.write(e, b)
+		return c.onServer(e, func(s *client.Client, name string) ([]byte, error) { return s.SBOM(e.ctx, name, f) })
 	}
 	a, r, err := e.report(false)
 	if err != nil {
@@ -124,15 +116,7 @@ type exportReport struct {
 // Run writes the report for an auditor as JSON.
 func (c *exportReport) Run(e *env) error {
 	if e.remote() {
-		s, cfg, err := e.onServer()
-		if err != nil {
-			return err
-		}
-		b, err := s.AuditReport(e.ctx, cfg.Project)
-		if err != nil {
-			return err
-		}
-		return c.write(e, b)
+		return c.onServer(e, func(s *client.Client, name string) ([]byte, error) { return s.AuditReport(e.ctx, name) })
 	}
 	a, r, err := e.report(false)
 	if err != nil {

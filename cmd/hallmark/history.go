@@ -69,11 +69,14 @@ func (c *revertCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	if err := e.overridesKept(commits); err != nil {
+		return err
+	}
 	if e.remote() {
 		return e.revertOnServer(to, commits[0])
 	}
 	return e.change(func(a *app.App) (digest.Digest, project.Commit, error) {
-		return a.Revert(e.ctx, e.global.Dir, to.Config())
+		return a.Revert(e.ctx, e.global.Dir, to)
 	})
 }
 
@@ -92,6 +95,9 @@ func (e *env) revertOnServer(to, head api.Commit) error {
 	}
 	next, err := configOf(cfg.Project, c)
 	if err != nil {
+		return err
+	}
+	if err := e.overridesOf(s, cfg.Project, c); err != nil {
 		return err
 	}
 	if err := next.Save(e.global.Dir); err != nil {

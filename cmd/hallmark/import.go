@@ -83,11 +83,7 @@ func (c *importCmd) Run(e *env) error {
 
 // onServer has the server read the file and commit.
 func (c *importCmd) onServer(e *env, b []byte) error {
-	s, cfg, err := e.onServer()
-	if err != nil {
-		return err
-	}
-	head, err := e.current(s, cfg)
+	s, cfg, head, err := e.atHead()
 	if err != nil {
 		return err
 	}

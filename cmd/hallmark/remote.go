@@ -176,6 +176,11 @@ func (c *initCmd) onServer(e *env) error {
 	if err != nil {
 		return err
 	}
+	if !made {
+		if err := e.takeOver(s, cfg.Project, p.Commit); err != nil {
+			return err
+		}
+	}
 	if err := cfg.Save(e.global.Dir); err != nil {
 		return err
 	}
@@ -219,39 +224,6 @@ func sameConfig(a, b project.Config) bool {
 // maxHistory is how many commits are looked through.
 const maxHistory = 200
 
-// current gives the project's newest commit on the server, on top of which the
-// configuration here is to be committed. A configuration that is an earlier
-// commit's may be somebody's wish to go back or only old: unless hallmark.lock
-// shows that this folder has seen a later one, it is fault.Conflict.
-func (e *env) current(s *client.Client, cfg project.Config) (api.Commit, error) {
-	if es, err := os.ReadDir(filepath.Join(e.global.Dir, "recipes", "pypi")); err == nil && len(es) > 0 {
-		return api.Commit{}, notOnServer("a project with overrides of its own (recipes/pypi)", "Build it with a data directory: leave out --server.")
-	}
-	commits, err := s.Commits(e.ctx, cfg.Project, maxHistory)
-	if err != nil {
-		return api.Commit{}, err
-	}
-	if len(commits) == 0 {
-		return api.Commit{}, fault.New(fault.Hostile, "the server gives no commit of %s", cfg.Project)
-	}
-	head, err := configOf(cfg.Project, commits[0])
-	if err != nil || sameConfig(cfg, head) {
-		return commits[0], err
-	}
-	seen := e.lockedCommit()
-	for _, c := range commits[1:] {
-		if newer(commits, seen, c.ID) {
-			break // gone back to on purpose, as all that follow
-		}
-		if old, err := configOf(cfg.Project, c); err == nil && sameConfig(cfg, old) {
-			return api.Commit{}, fault.Advise(fault.Conflict, fmt.Sprintf("Take the newest: hallmark revert %s. Or go back: hallmark revert %s", short(commits[0].ID), short(c.ID)),
-				"%s says what the commit %s of %s said; the newest is %s of %s: %s", project.ConfigFile, short(c.ID), client.Clean(c.Author, 64),
-				short(commits[0].ID), client.Clean(commits[0].Author, 64), client.Clean(commits[0].Message, 200))
-		}
-	}
-	return commits[0], nil
-}
-
 // newer tells whether a stands before b in a list, newest first.
 func newer(commits []api.Commit, a, b string) bool {
 	at := func(id string) int { return slices.IndexFunc(commits, func(c api.Commit) bool { return c.ID == id }) }
@@ -278,67 +250,14 @@ func (e *env) lockedCommit() string {
 	return l.Commit
 }
 
-// commitTo makes the commit that asks for what want says, if the newest does not,
-// and writes hallmark.yaml.
-func (e *env) commitTo(s *client.Client, head api.Commit, want project.Config, message string) (api.Commit, error) {
-	if err := want.Validate(); err != nil {
-		return head, err
-	}
-	have, err := configOf(want.Project, head)
-	if err != nil {
-		return head, err
-	}
-	if !sameConfig(have, want) {
-		ch := api.Change{Message: message, Expected: head.ID}
-		for _, r := range have.Requirements {
-			if !slices.ContainsFunc(want.Requirements, func(w string) bool { return packageOf(w) == packageOf(r) }) {
-				ch.Remove = append(ch.Remove, packageOf(r))
-			}
-		}
-		for _, r := range want.Requirements {
-			if !slices.Contains(have.Requirements, r) {
-				ch.Add = append(ch.Add, r)
-			}
-		}
-		if want.AtTime != have.AtTime {
-			at, err := time.Parse(time.RFC3339, want.AtTime)
-			if err != nil {
-				return head, err
-			}
-			ch.AtTime = &at
-		}
-		if want.Policy != have.Policy {
-			ch.Policy = want.Policy
-		}
-		if want.OnUnproven != have.OnUnproven {
-			ch.OnUnproven = want.OnUnproven
-		}
-		if head, err = s.Commit(e.ctx, want.Project, ch); err != nil {
-			return head, err
-		}
-		if have, err = configOf(want.Project, head); err != nil {
-			return head, err
-		}
-	}
-	if have, err := project.Load(e.global.Dir); err == nil && sameConfig(have, want) {
-		return head, nil // as the person wrote it, comments too
-	}
-	return head, have.Save(e.global.Dir)
-}
-
 // changeOnServer changes the configuration here and on the server, and shows the
 // commit.
 func (e *env) changeOnServer(message string, change func(*project.Config) error) error {
-	s, cfg, err := e.onServer()
+	s, want, head, err := e.atHead()
 	if err != nil {
 		return err
 	}
-	head, err := e.current(s, cfg)
-	if err != nil {
-		return err
-	}
-	want := cfg
-	if err := change(&want); err != nil {
+	if err := change(&want.Config); err != nil {
 		return err
 	}
 	slices.Sort(want.Requirements)
@@ -391,39 +310,27 @@ func (c *uninstallCmd) onServer(e *env) error {
 
 // onServer has the server build what is missing, and follows it.
 func (c *buildsCmd) onServer(e *env) error {
-	switch {
-	case c.DryRun:
-		return notOnServer("builds --dry-run", "Leave out --dry-run, or --server.")
-	case c.Timeline != "" || c.Jobs != 0:
-		return notOnServer("builds with --timeline or -j", "Leave them out: the server decides how many builds run at a time.")
+	if err := c.here("builds"); err != nil {
+		return err
 	}
-	s, cfg, err := e.onServer()
+	s, here, head, err := e.atHead()
 	if err != nil {
 		return err
 	}
-	head, err := e.current(s, cfg)
+	if c.DryRun {
+		return c.dryRunOnServer(e, s, here, head)
+	}
+	if _, err = e.commitTo(s, head, here, "change "+project.ConfigFile); err != nil {
+		return err
+	}
+	run, err := s.Build(e.ctx, here.Project, c.Retry)
 	if err != nil {
 		return err
 	}
-	if _, err = e.commitTo(s, head, cfg, "change "+project.ConfigFile); err != nil {
+	if err := e.follow(s, here.Project, run); err != nil {
 		return err
 	}
-	run, err := s.Build(e.ctx, cfg.Project, c.Retry)
-	if err != nil {
-		return err
-	}
-	if !e.global.Quiet {
-		e.bar = newProgress(e.err)
-	}
-	f := follower{bar: e.bar}
-	if run, err = s.Follow(e.ctx, cfg.Project, run.ID, f.tell); err != nil {
-		return err
-	}
-	e.endProgress()
-	if run.State != "succeeded" {
-		return fmt.Errorf("the build %s on %s: %s: %s", harmless(run.ID), s.Server(), harmless(run.State), client.Clean(run.Message, 2000))
-	}
-	b, err := s.Lock(e.ctx, cfg.Project)
+	b, err := s.Lock(e.ctx, here.Project)
 	if err != nil {
 		return err
 	}
@@ -434,11 +341,37 @@ func (c *buildsCmd) onServer(e *env) error {
 	if err := lock.Save(e.global.Dir); err != nil {
 		return err
 	}
-	d, err := e.statusOf(s, cfg)
+	d, err := e.statusOf(s, here.Config)
 	if err != nil {
 		return err
 	}
 	return e.show(d)
+}
+
+// here is for flags that say how this machine builds.
+func (f buildFlags) here(command string) error {
+	if f.Timeline != "" || f.Jobs != 0 {
+		return notOnServer(command+" with --timeline or -j", "Leave them out: the server decides how many builds run at a time, and its page of the build shows when each ran.")
+	}
+	return nil
+}
+
+// follow shows what a run on a server does until it has ended; one that has not
+// succeeded is an error.
+func (e *env) follow(s *client.Client, name string, run api.Run) error {
+	if !e.global.Quiet {
+		e.bar = newProgress(e.err)
+	}
+	f := follower{bar: e.bar}
+	run, err := s.Follow(e.ctx, name, run.ID, f.tell)
+	if err != nil {
+		return err
+	}
+	e.endProgress()
+	if run.State != "succeeded" {
+		return fmt.Errorf("the build %s on %s: %s: %s", harmless(run.ID), s.Server(), harmless(run.State), client.Clean(run.Message, 2000))
+	}
+	return nil
 }
 
 // follower shows what a run on a server does as progress here.
@@ -630,16 +563,17 @@ func (e *env) showNames(names []string, dir string) error {
 	})
 }
 
-func (c *exportPlan) onServer(e *env) error {
+// onServer writes a document of the server's project.
+func (o output) onServer(e *env, get func(s *client.Client, name string) ([]byte, error)) error {
 	s, cfg, err := e.onServer()
 	if err != nil {
 		return err
 	}
-	b, err := s.Plan(e.ctx, cfg.Project)
+	b, err := get(s, cfg.Project)
 	if err != nil {
 		return err
 	}
-	return c.write(e, b)
+	return o.write(e, b)
 }
 
 func (c *exportTrustedRoot) onServer(e *env) error {

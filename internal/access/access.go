@@ -43,26 +43,27 @@ type Action string
 
 // The actions within an organization.
 const (
-	ReadOrg       Action = "org.read"          // its projects, its members
-	ManageMembers Action = "org.members"       // add, remove, change roles
-	ReadAudit     Action = "org.audit"         // who did what
-	CreateProject Action = "project.create"    //
-	ReadProject   Action = "project.read"      // configuration, status, history, logs
-	Download      Action = "project.download"  // artifacts' bytes: files, archives, registries
-	ChangeProject Action = "project.change"    // a new commit, a branch
-	BuildProject  Action = "project.build"     // queue or cancel builds
-	WaiveProject  Action = "project.waive"     // waivers
-	RankBuild     Action = "project.rank"      // which of the organization's builds comes first
-	SetProject    Action = "project.settings"  // who may see it, require 100 % secure
-	OwnTokens     Action = "token.own"         // make and revoke one's own tokens for it
-	OthersTokens  Action = "token.others"      // list and revoke those of others
-	Evidence      Action = "project.evidence"  // evidence about what only this project has
-	Administer    Action = "platform.admin"    // users, tiers, the platform's audit log
-	CreateOrg     Action = "platform.org.make" // an organization of one's own
+	ReadOrg        Action = "org.read"          // its projects, its members
+	ManageMembers  Action = "org.members"       // add, remove, change roles
+	ReadAudit      Action = "org.audit"         // who did what
+	CreateProject  Action = "project.create"    //
+	ReadProject    Action = "project.read"      // configuration, status, history, logs
+	Download       Action = "project.download"  // artifacts' bytes: files, archives, registries
+	ChangeProject  Action = "project.change"    // a new commit, a branch
+	BuildProject   Action = "project.build"     // queue or cancel builds
+	RebuildProject Action = "project.rebuild"   // have an artifact rebuilt and compared, which stays in its series
+	WaiveProject   Action = "project.waive"     // waivers
+	RankBuild      Action = "project.rank"      // which of the organization's builds comes first
+	SetProject     Action = "project.settings"  // who may see it, require 100 % secure
+	OwnTokens      Action = "token.own"         // make and revoke one's own tokens for it
+	OthersTokens   Action = "token.others"      // list and revoke those of others
+	Evidence       Action = "project.evidence"  // evidence about what only this project has
+	Administer     Action = "platform.admin"    // users, tiers, the platform's audit log
+	CreateOrg      Action = "platform.org.make" // an organization of one's own
 )
 
 // Actions are all actions, in the order of the constants.
-var Actions = []Action{ReadOrg, ManageMembers, ReadAudit, CreateProject, ReadProject, Download, ChangeProject, BuildProject,
+var Actions = []Action{ReadOrg, ManageMembers, ReadAudit, CreateProject, ReadProject, Download, ChangeProject, BuildProject, RebuildProject,
 	WaiveProject, RankBuild, SetProject, OwnTokens, OthersTokens, Evidence, Administer, CreateOrg}
 
 // reading are the actions that change nothing and give no artifact's bytes.
@@ -72,8 +73,8 @@ var reading = []Action{ReadOrg, ReadProject, Evidence}
 var allowed = map[Role][]Action{
 	Auditor:    append([]Action{ReadAudit}, reading...),
 	Member:     append([]Action{Download, ChangeProject, BuildProject, OwnTokens}, reading...),
-	Maintainer: append([]Action{Download, ChangeProject, BuildProject, OwnTokens, CreateProject, WaiveProject, RankBuild, SetProject, OthersTokens}, reading...),
-	Owner: append([]Action{Download, ChangeProject, BuildProject, OwnTokens, CreateProject, WaiveProject, RankBuild, SetProject, OthersTokens,
+	Maintainer: append([]Action{Download, ChangeProject, BuildProject, RebuildProject, OwnTokens, CreateProject, WaiveProject, RankBuild, SetProject, OthersTokens}, reading...),
+	Owner: append([]Action{Download, ChangeProject, BuildProject, RebuildProject, OwnTokens, CreateProject, WaiveProject, RankBuild, SetProject, OthersTokens,
 		ManageMembers, ReadAudit}, reading...),
 }
 
@@ -94,7 +95,7 @@ var Scopes = []Scope{ScopeRead, ScopeDownload, ScopeWrite, ScopeAdmin}
 // scoped says which scope an action needs; what is not here needs ScopeAdmin.
 var scoped = map[Action]Scope{
 	ReadOrg: ScopeRead, ReadProject: ScopeRead, Evidence: ScopeRead, ReadAudit: ScopeRead,
-	Download: ScopeDownload, ChangeProject: ScopeWrite, BuildProject: ScopeWrite, RankBuild: ScopeWrite,
+	Download: ScopeDownload, ChangeProject: ScopeWrite, BuildProject: ScopeWrite, RebuildProject: ScopeWrite, RankBuild: ScopeWrite,
 }
 
 // ParseScopes reads a list of scopes separated by commas or spaces: sorted, each

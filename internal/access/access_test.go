@@ -20,6 +20,7 @@ func TestTableOfRolesAndActions(t *testing.T) {
 		project.download   owner maintainer member
 		project.change     owner maintainer member
 		project.build      owner maintainer member
+		project.rebuild    owner maintainer
 		project.waive      owner maintainer
 		project.rank       owner maintainer
 		project.settings   owner maintainer

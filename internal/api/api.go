@@ -13,6 +13,7 @@ import (
 
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
+	"hallmark/internal/plan"
 	"hallmark/internal/project"
 	"hallmark/internal/purl"
 	"hallmark/internal/record"
@@ -197,9 +198,11 @@ type Change struct {
 	AtTime     *time.Time `json:"at_time,omitempty" doc:"Catalog time: nothing published later is seen"`
 	Policy     string     `json:"policy,omitempty" maxLength:"200" doc:"URI of a policy"`
 	OnUnproven string     `json:"on_unproven,omitempty" enum:"published,built,refuse" doc:"What is served for what cannot be proven"`
-	Message    string     `json:"message,omitempty" maxLength:"2000" doc:"Of the commit; empty: made of the rest"`
-	Branch     string     `json:"branch,omitempty" maxLength:"64" doc:"Empty: the default one"`
-	Expected   string     `json:"expected,omitempty" maxLength:"100" doc:"The commit that the change was thought out on: 409 if the branch has moved since"`
+	// Overrides, if not nil, are all of the project's own.
+	Overrides *[]plan.PackageOverrides `json:"overrides,omitempty" maxItems:"500" doc:"All of the project's own overrides, in the order of their files' names, in place of those that it has; empty: none"`
+	Message   string                   `json:"message,omitempty" maxLength:"2000" doc:"Of the commit; empty: made of the rest"`
+	Branch    string                   `json:"branch,omitempty" maxLength:"64" doc:"Empty: the default one"`
+	Expected  string                   `json:"expected,omitempty" maxLength:"100" doc:"The commit that the change was thought out on: 409 if the branch has moved since"`
 }
 
 // Proposal is the commit that a change would make.
@@ -250,6 +253,7 @@ type Run struct {
 	Finished *time.Time `json:"finished,omitempty"`
 	Progress *Progress  `json:"progress,omitempty" doc:"While it runs"`
 	Place    int        `json:"place,omitempty" doc:"In the queue, while it waits; 1: the next"`
+	Task     *Task      `json:"task,omitempty" doc:"What it is for, if not for its whole commit; what came of it tells get-run-result"`
 	Priority string     `json:"priority,omitempty" enum:"high,normal,low" doc:"Among the organization's runs, until it has ended"`
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"hallmark/internal/api"
 	"hallmark/internal/build"
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/pypi"
@@ -13,7 +14,6 @@ import (
 	"hallmark/internal/plan"
 	"hallmark/internal/policy"
 	"hallmark/internal/project"
-	"hallmark/internal/purl"
 	"hallmark/internal/record"
 	"hallmark/internal/status"
 	"hallmark/internal/store"
@@ -168,16 +168,7 @@ func (a *App) fetchPublished(ctx context.Context, r *Report) (bool, error) {
 }
 
 // BuiltRow is one package of a build that belongs to no project.
-type BuiltRow struct {
-	PURL    purl.PURL         `json:"purl"`
-	Asked   bool              `json:"asked"`  // it is what was asked for
-	Status  string            `json:"status"` // succeeded, failed, blocked, skipped
-	File    string            `json:"file,omitempty"`
-	Digest  digest.Digest     `json:"digest,omitempty"`
-	Outcome record.Comparison `json:"rebuild,omitempty"`
-	Message string            `json:"message,omitempty"` // why not
-	Failure *record.Failure   `json:"failure,omitempty"` // of the build that failed, or of the query before it
-}
+type BuiltRow = api.Built
 
 // BuildOne plans one requirement as of a time and builds it with its closure,
 // twice, signed like any other build. Overrides beside it in dir are heeded.
@@ -186,15 +177,27 @@ func (a *App) BuildOne(ctx context.Context, dir, requirement string, at time.Tim
 	if err != nil {
 		return nil, err
 	}
+	rows, _, err := a.buildOne(ctx, "", requirement, at, own)
+	return rows, err
+}
+
+// buildOne is BuildOne with the overrides given; what is private of it belongs to the
+// project name, if that is not empty. It gives the plan as well.
+func (a *App) buildOne(ctx context.Context, name, requirement string, at time.Time, own []pypi.Override) ([]BuiltRow, *Solved, error) {
 	s, err := a.solve(ctx, []string{requirement}, at, own, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if name != "" {
+		if err := a.hold(ctx, name, s.Plan); err != nil {
+			return nil, nil, err
+		}
 	}
 	if err := a.runPlan(ctx, s.Plan); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := a.attestBuilds(ctx, s); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var rows []BuiltRow
 	for _, art := range s.Plan.Artifacts {
@@ -203,7 +206,7 @@ func (a *App) BuildOne(ctx context.Context, dir, requirement string, at time.Tim
 			if u.PURL == art.PURL {
 				row.Message, row.Status = u.Message, string(status.Blocked)
 				if row.Failure, err = a.queryFailure(ctx, u.Query); err != nil {
-					return nil, err
+					return nil, nil, err
 				}
 				if row.Failure != nil {
 					row.Status = string(status.Failed) // its own backend, nothing before it
@@ -212,12 +215,12 @@ func (a *App) BuildOne(ctx context.Context, dir, requirement string, at time.Tim
 		}
 		if art.Step != "" {
 			if err := a.builtRow(ctx, art.Step, &row); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
 		rows = append(rows, row)
 	}
-	return rows, nil
+	return rows, s, nil
 }
 
 func (a *App) builtRow(ctx context.Context, step digest.Digest, row *BuiltRow) error {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"hallmark/internal/api"
 	"hallmark/internal/build"
 	"hallmark/internal/canonical"
 	"hallmark/internal/digest"
@@ -24,80 +25,40 @@ import (
 	"hallmark/internal/sandbox"
 )
 
+// The documents of a forecast, which the API answers with, too.
+type (
+	// Forecast is what builds would do, found out without doing it.
+	Forecast = api.Forecast
+	// ForecastFetch is a source archive that is not stored.
+	ForecastFetch = api.ForecastFetch
+	// ForecastAsk is a package whose backend has to be asked.
+	ForecastAsk = api.ForecastAsk
+	// ForecastBuild is one build that is due.
+	ForecastBuild = api.ForecastBuild
+	// ForecastCannot is a package that would not be built.
+	ForecastCannot = api.ForecastCannot
+	// ForecastSummary counts.
+	ForecastSummary = api.ForecastSummary
+)
+
 // ForecastSchema names the form of Forecast; schemas/forecast.v1.json describes it.
-const ForecastSchema = "urn:hallmark:forecast:v1"
-
-// Forecast is what builds would do, found out without doing it.
-type Forecast struct {
-	Schema  string        `json:"schema"`
-	Project string        `json:"project"`
-	Commit  string        `json:"commit,omitempty"` // empty: builds would make a new one
-	Solved  bool          `json:"solved"`           // the commit is solved already; if not, this rests on the index as it answers now
-	Plan    digest.Digest `json:"plan,omitempty"`   // of the stored solution
-	// Complete is false if something has to be fetched or asked before it is known
-	// what some packages are built with: then more may be due than is said here.
-	Complete bool             `json:"complete"`
-	Fetch    []ForecastFetch  `json:"fetch"`
-	Ask      []ForecastAsk    `json:"ask"`
-	Build    []ForecastBuild  `json:"build"`
-	Blocked  []ForecastCannot `json:"blocked"`
-	// Undetermined are packages that wait for what is to be fetched or asked before
-	// it is known what building them takes.
-	Undetermined []purl.PURL     `json:"undetermined"`
-	Summary      ForecastSummary `json:"summary"`
-}
-
-// ForecastFetch is a source archive that is not stored.
-type ForecastFetch struct {
-	Package string `json:"package"`
-	File    string `json:"file"`
-	Size    int64  `json:"size"` // bytes; 0 if the index does not say
-}
-
-// ForecastAsk is a package whose backend has to be asked.
-type ForecastAsk struct {
-	PURL    purl.PURL `json:"purl"`
-	What    string    `json:"what"`    // "requirements" or "metadata"
-	Message string    `json:"message"` // what is not known before
-}
-
-// ForecastBuild is one build that is due.
-type ForecastBuild struct {
-	PURL    purl.PURL      `json:"purl"`
-	Step    digest.Digest  `json:"step"`
-	Purpose record.Purpose `json:"purpose"` // first, rebuild or prebuilt
-	Why     build.Why      `json:"why"`
-	Changed []string       `json:"changed,omitempty"` // which inputs are others than in the newest earlier step of the package
-	Seconds *float64       `json:"seconds"`           // about; null: never measured
-}
-
-// ForecastCannot is a package that would not be built.
-type ForecastCannot struct {
-	PURL    purl.PURL `json:"purl"`
-	Message string    `json:"message"`
-}
-
-// ForecastSummary counts.
-type ForecastSummary struct {
-	First      int      `json:"first"`
-	Rebuild    int      `json:"rebuild"`
-	Prebuilt   int      `json:"prebuilt"`
-	Done       int      `json:"done"` // steps for which nothing is due
-	Fetch      int      `json:"fetch"`
-	FetchBytes int64    `json:"fetch_bytes"`
-	Ask        int      `json:"ask"`
-	Unmeasured int      `json:"unmeasured"` // builds whose time is a guess
-	Workers    int      `json:"workers"`
-	Seconds    *float64 `json:"seconds"` // about, for all builds; null: nothing of it was ever measured
-}
+const ForecastSchema = api.ForecastSchema
 
 // DryRun says what Builds would do for the project in dir. It changes nothing: the
 // data directory is only read, sources are not fetched and backends not asked. A
 // commit that is not solved yet is solved by the index as it answers now, as far as
 // what is stored allows.
 func (a *App) DryRun(ctx context.Context, dir string) (*Forecast, error) {
+	cfg, err := project.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	own, err := ownOverrides(dir)
+	if err != nil {
+		return nil, err
+	}
 	before := a.writes(ctx)
-	f, err := a.forecast(ctx, dir)
+	f, err := a.forecast(ctx, cfg, own)
 	if before != a.writes(ctx) {
 		return nil, fault.Advise(fault.Unavailable, "Try again when it is done.", "dry run: another hallmark wrote to the data directory %s meanwhile", a.dir)
 	}
@@ -119,15 +80,8 @@ func (a *App) writes(ctx context.Context) string {
 	return out
 }
 
-func (a *App) forecast(ctx context.Context, dir string) (*Forecast, error) {
-	cfg, err := project.Load(dir)
-	if err != nil {
-		return nil, err
-	}
-	own, err := ownOverrides(dir)
-	if err != nil {
-		return nil, err
-	}
+// forecast is DryRun for a configuration with its overrides.
+func (a *App) forecast(ctx context.Context, cfg project.Config, own []pypi.Override) (*Forecast, error) {
 	f := &Forecast{Schema: ForecastSchema, Project: cfg.Project, Complete: true,
 		Fetch: []ForecastFetch{}, Ask: []ForecastAsk{}, Build: []ForecastBuild{}, Blocked: []ForecastCannot{}, Undetermined: []purl.PURL{}}
 	s, err := a.storedAs(ctx, cfg, own, f)
@@ -143,7 +97,7 @@ func (a *App) forecast(ctx context.Context, dir string) (*Forecast, error) {
 	}
 	for _, src := range p.Sources {
 		if !a.Blobs.Has(src.Digest) {
-			f.Fetch = append(f.Fetch, ForecastFetch{string(src.PURL), src.File, src.Size})
+			f.Fetch = append(f.Fetch, ForecastFetch{Package: string(src.PURL), File: src.File, Size: src.Size})
 		}
 	}
 	due, err := e.Forecast(ctx, p)
@@ -258,7 +212,7 @@ func (h *dryHost) fetch(_ context.Context, name string, file pypi.File) error {
 	defer h.mu.Unlock()
 	if h.first("fetch " + file.Name) {
 		h.f.Complete = false
-		h.f.Fetch = append(h.f.Fetch, ForecastFetch{string(purl.New("pypi", name, file.Version)), file.Name, file.Size})
+		h.f.Fetch = append(h.f.Fetch, ForecastFetch{Package: string(purl.New("pypi", name, file.Version)), File: file.Name, Size: file.Size})
 	}
 	return fault.New(fault.NotFound, "it is not stored, and a dry run fetches nothing")
 }
@@ -325,7 +279,7 @@ func (a *App) tell(ctx context.Context, f *Forecast, p *plan.Plan, due build.For
 		if pending[u.PURL] || pending[u.Cause] {
 			f.Undetermined = append(f.Undetermined, u.PURL)
 		} else {
-			f.Blocked = append(f.Blocked, ForecastCannot{u.PURL, u.Message})
+			f.Blocked = append(f.Blocked, ForecastCannot{PURL: u.PURL, Message: u.Message})
 		}
 	}
 	// What is not planned yet was perhaps measured all the same.
@@ -349,7 +303,7 @@ func (a *App) tell(ctx context.Context, f *Forecast, p *plan.Plan, due build.For
 		sum.Seconds = seconds(takes)
 	}
 	for _, s := range due.Blocked {
-		f.Blocked = append(f.Blocked, ForecastCannot{s.PURL, "Something that it is built with failed before; --retry runs that again."})
+		f.Blocked = append(f.Blocked, ForecastCannot{PURL: s.PURL, Message: "Something that it is built with failed before; --retry runs that again."})
 	}
 	sum.Fetch, sum.Ask = len(f.Fetch), len(f.Ask)
 	slices.SortFunc(f.Fetch, func(a, b ForecastFetch) int { return cmp.Compare(a.File, b.File) })

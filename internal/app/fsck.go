@@ -12,6 +12,7 @@ import (
 	"sort"
 	"strings"
 
+	"hallmark/internal/api"
 	"hallmark/internal/blob"
 	"hallmark/internal/build"
 	"hallmark/internal/digest"
@@ -23,12 +24,7 @@ import (
 )
 
 // Damage is one thing that fsck found.
-type Damage struct {
-	Where    string `json:"where"`
-	Message  string `json:"message"`
-	Advice   string `json:"advice,omitempty"`   // what to do next
-	Repaired bool   `json:"repaired,omitempty"` // it was found, and mended
-}
+type Damage = api.Damage
 
 // damage makes a Damage of an error, whose advice it takes.
 func damage(where string, err error) Damage {

@@ -30,13 +30,21 @@ func (a *App) History(ctx context.Context, name string, limit int) ([]api.Commit
 	return out, nil
 }
 
-// Revert makes what an earlier commit asked for the configuration in dir, and
-// commits. The overrides beside it stay as they are.
-func (a *App) Revert(ctx context.Context, dir string, to project.Config) (digest.Digest, project.Commit, error) {
+// Revert makes what an earlier commit asked for the configuration in dir, with the
+// overrides beside it, and commits.
+func (a *App) Revert(ctx context.Context, dir string, to api.Commit) (digest.Digest, project.Commit, error) {
 	now, err := project.Load(dir)
 	if err != nil {
 		return "", project.Commit{}, err
 	}
-	to.Project = now.Project
-	return a.save(ctx, dir, to, "revert")
+	own, err := a.committedOverrides(project.Commit{Overrides: to.Overrides})
+	if err != nil {
+		return "", project.Commit{}, err
+	}
+	if err := SaveOverrides(dir, own); err != nil {
+		return "", project.Commit{}, err
+	}
+	cfg := to.Config()
+	cfg.Project = now.Project
+	return a.save(ctx, dir, cfg, "revert")
 }

@@ -33,6 +33,7 @@ type Hosted struct {
 	rows     *store.Store
 	counters counters
 	unfollow func() // ends the look-out for changed keys
+	operator *operator
 }
 
 // Host opens a data directory for a server, makes it if it is not there, and takes
@@ -101,6 +102,10 @@ func Host(ctx context.Context, cfg Config, log *slog.Logger) (*Hosted, error) {
 	h.Platform = platform.New(h.rows, docs, h.Queue, h.Accounts, account.NewID, nil)
 	// The journal's key outlives every change of the others.
 	h.Platform.SetOutlook(hostedOutlook{h.current}, a.keys.Journal())
+	h.operator = newOperator(cfg, func() (SeedInfo, error) {
+		return answer(h.current, func(o *opening) (SeedInfo, error) { return o.Seed() })
+	})
+	h.Platform.SetOperator(h.operator)
 	if err := h.Queue.Start(context.WithoutCancel(ctx)); err != nil {
 		return nil, err
 	}
@@ -129,6 +134,7 @@ func (h *Hosted) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	h.unfollow()
+	h.operator.stop()
 	err := h.Queue.Stop(ctx)
 	if err != nil {
 		err = fmt.Errorf("stop the builds: %w", err)
@@ -170,7 +176,11 @@ func runJob(ctx context.Context, cfg Config, r store.Run, p *jobs.Progress, begi
 		return err
 	}
 	begins()
-	_, err = a.Builds(ctx, r.Commit)
+	if r.Task != nil {
+		err = a.runTask(ctx, r)
+	} else {
+		_, err = a.Builds(ctx, r.Commit)
+	}
 	return errors.Join(err, a.Close())
 }
 
@@ -236,6 +246,11 @@ var _ platform.Documents = documents{}
 
 // KeepCommit is platform.Documents's.
 func (d documents) KeepCommit(ctx context.Context, c project.Commit) (digest.Digest, error) {
+	if len(c.OverridesText) > 0 {
+		if err := d.KeepDocument(ctx, c.Overrides, c.OverridesText); err != nil {
+			return "", err
+		}
+	}
 	return putInto(ctx, d.blobs, c)
 }
 

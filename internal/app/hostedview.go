@@ -13,6 +13,7 @@ import (
 	"hallmark/internal/lockfile"
 	"hallmark/internal/platform"
 	"hallmark/internal/project"
+	"hallmark/internal/purl"
 	"hallmark/internal/remedy"
 	layered "hallmark/internal/runtime"
 	"hallmark/internal/sbom"
@@ -217,6 +218,16 @@ func (k hostedOutlook) Standing(ctx context.Context, id digest.Digest, retry boo
 // Effect is platform.Outlook's.
 func (k hostedOutlook) Effect(ctx context.Context, base digest.Digest, next project.Commit, say func(string)) (remedy.Effect, error) {
 	return answer(k.c, func(o *opening) (remedy.Effect, error) { return o.outlook.Effect(ctx, base, next, say) })
+}
+
+// Forecast is platform.Outlook's.
+func (k hostedOutlook) Forecast(ctx context.Context, branch string, next project.Commit, retry bool, say func(string)) (api.Forecast, error) {
+	return answer(k.c, func(o *opening) (api.Forecast, error) { return o.outlook.Forecast(ctx, branch, next, retry, say) })
+}
+
+// Built is platform.Outlook's.
+func (k hostedOutlook) Built(ctx context.Context, id digest.Digest, artifact string) (purl.PURL, error) {
+	return answer(k.c, func(o *opening) (purl.PURL, error) { return o.outlook.Built(ctx, id, artifact) })
 }
 
 // Faults is platform.Outlook's.

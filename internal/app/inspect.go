@@ -15,7 +15,6 @@ import (
 	"hallmark/internal/plan"
 	"hallmark/internal/policy"
 	"hallmark/internal/purl"
-	"hallmark/internal/record"
 	"hallmark/internal/status"
 )
 
@@ -194,19 +193,20 @@ func (a *App) VerifyCommit(ctx context.Context, r *Report) (*api.Verification, e
 }
 
 // RebuildResult is what a rebuild came to.
-type RebuildResult struct {
-	PURL    purl.PURL            `json:"purl"`
-	Step    digest.Digest        `json:"step"`
-	File    string               `json:"file"`
-	Digest  digest.Digest        `json:"digest"` // of the first build
-	Outcome record.Comparison    `json:"outcome"`
-	Result  record.RebuildResult `json:"result"`
+type RebuildResult = api.Rebuilt
+
+// built is fault.Conflict if there is no step to rerun.
+func (f Found) built() error {
+	if f.Step == "" {
+		return fault.New(fault.Conflict, "rebuild %s: nothing here built it, so there is no step to rerun", f.PURL)
+	}
+	return nil
 }
 
 // Rebuild reruns an artifact's step and compares.
 func (a *App) Rebuild(ctx context.Context, r *Report, f Found) (*RebuildResult, error) {
-	if f.Step == "" {
-		return nil, fault.New(fault.Conflict, "rebuild %s: nothing here built it, so there is no step to rerun", f.PURL)
+	if err := f.built(); err != nil {
+		return nil, err
 	}
 	out, err := a.rebuild(ctx, r.Solved.Plan, f.Step)
 	if err != nil {

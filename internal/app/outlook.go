@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"hallmark/internal/api"
 	"hallmark/internal/build"
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/pypi"
@@ -84,6 +85,39 @@ func (o *Outlook) Effect(ctx context.Context, base digest.Digest, next project.C
 	return a.effect(ctx, base, next)
 }
 
+// Forecast is platform.Outlook's.
+func (o *Outlook) Forecast(ctx context.Context, branch string, next project.Commit, retry bool, say func(string)) (api.Forecast, error) {
+	cfg := o.a.cfg
+	cfg.Progress, cfg.Timeline, cfg.Branch, cfg.Retry, cfg.Fresh = sayer(say), "", branch, retry, false
+	a, err := Open(ctx, cfg, false)
+	if err != nil {
+		return api.Forecast{}, err
+	}
+	defer a.Close()
+	own, err := a.committedOverrides(next)
+	if err != nil {
+		return api.Forecast{}, err
+	}
+	f, err := a.forecast(ctx, api.CommitOf("", next).Config(), own)
+	if err != nil {
+		return api.Forecast{}, err
+	}
+	return *f, nil
+}
+
+// Built is platform.Outlook's.
+func (o *Outlook) Built(ctx context.Context, id digest.Digest, artifact string) (purl.PURL, error) {
+	r, err := o.a.kept().deep(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	f, err := r.Find(artifact)
+	if err != nil {
+		return "", err
+	}
+	return f.PURL, f.built()
+}
+
 // notDetermined says why nothing more is known of a package.
 const notDetermined = "What building it takes is not known before its source is fetched and its backend asked."
 
@@ -122,7 +156,7 @@ func (a *App) effect(ctx context.Context, base digest.Digest, next project.Commi
 	}
 	for _, src := range p.Sources {
 		if !a.Blobs.Has(src.Digest) {
-			f.Fetch = append(f.Fetch, ForecastFetch{string(src.PURL), src.File, src.Size})
+			f.Fetch = append(f.Fetch, ForecastFetch{Package: string(src.PURL), File: src.File, Size: src.Size})
 		}
 	}
 	due, err := e.Forecast(ctx, p)

@@ -1,13 +1,16 @@
 package app
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 
+	"hallmark/internal/blob"
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/pypi"
 	"hallmark/internal/fault"
@@ -46,6 +49,67 @@ func ownOverrides(dir string) ([]pypi.Override, error) {
 	return pypi.Overrides(root.FS(), plan.OriginProject)
 }
 
+// OwnOverrides gives the overrides of the project in dir, and the digest that a commit
+// would name them by; "" for none.
+func OwnOverrides(dir string) ([]plan.PackageOverrides, digest.Digest, error) {
+	list, err := ownOverrides(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	id, err := pypi.OverridesID(list)
+	return list, id, err
+}
+
+// SaveOverrides makes overrides those of the project in dir: files that say the same
+// already stay as they are, others are written, and those that are about nothing any
+// more are removed, as far as they were about overrides.
+func SaveOverrides(dir string, list []plan.PackageOverrides) error {
+	if err := pypi.CheckOverrides(list); err != nil {
+		return err
+	}
+	have, err := ownOverrides(dir)
+	if err != nil {
+		return err
+	}
+	folder := filepath.Join(dir, filepath.FromSlash(recipesFolder))
+	if len(list) > 0 {
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return err
+		}
+	} else if len(have) == 0 {
+		return nil
+	}
+	old, err := pypi.RenderOverrides(have)
+	if err != nil {
+		return err
+	}
+	files, err := pypi.RenderOverrides(list)
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return fmt.Errorf("%s: %w", recipesFolder, err)
+	}
+	defer root.Close()
+	for name, b := range files {
+		if was, ok := old[name]; ok && bytes.Equal(was, b) {
+			continue // as the person wrote it, comments too
+		}
+		if err := root.WriteFile(name, b, 0o644); err != nil {
+			return fmt.Errorf("%s: %w", recipesFolder, err)
+		}
+	}
+	for name := range old {
+		if _, stays := files[name]; !stays {
+			if err := root.Remove(name); err != nil {
+				return fmt.Errorf("%s: %w", recipesFolder, err)
+			}
+		}
+	}
+	return nil
+}
+
 // keepOverrides stores a project's overrides and gives their digest, for the
 // commit; "" for none.
 func (a *App) keepOverrides(ctx context.Context, dir string) (digest.Digest, error) {
@@ -58,11 +122,19 @@ func (a *App) keepOverrides(ctx context.Context, dir string) (digest.Digest, err
 
 // committedOverrides gives a commit's own overrides.
 func (a *App) committedOverrides(c project.Commit) ([]pypi.Override, error) {
+	return committedOverrides(a.Blobs, c)
+}
+
+func committedOverrides(blobs *blob.Store, c project.Commit) ([]pypi.Override, error) {
 	if c.Overrides == "" {
 		return nil, nil
 	}
 	var list []pypi.Override
-	if err := a.get(c.Overrides, &list); err != nil {
+	if len(c.OverridesText) > 0 { // of a commit that is only proposed
+		if err := json.Unmarshal(c.OverridesText, &list); err != nil {
+			return nil, fmt.Errorf("the overrides of the commit: %w", err)
+		}
+	} else if err := getFrom(blobs, c.Overrides, &list); err != nil {
 		return nil, fmt.Errorf("the overrides of the commit: %w", err)
 	}
 	for _, o := range list {

@@ -32,8 +32,11 @@ func putInto(ctx context.Context, blobs *blob.Store, v any) (digest.Digest, erro
 }
 
 // get reads a stored document.
-func (a *App) get(d digest.Digest, v any) error {
-	b, err := a.Blobs.ReadAll(d, maxDocument)
+func (a *App) get(d digest.Digest, v any) error { return getFrom(a.Blobs, d, v) }
+
+// getFrom reads a stored document.
+func getFrom(blobs *blob.Store, d digest.Digest, v any) error {
+	b, err := blobs.ReadAll(d, maxDocument)
 	if err != nil {
 		return err
 	}

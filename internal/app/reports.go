@@ -94,14 +94,61 @@ func (b Backend) Export(ctx context.Context, commit digest.Digest, artifact stri
 	return out, nil
 }
 
+// maxTaskPlans is how many of a project's newest tasks are looked through for a log.
+const maxTaskPlans = 50
+
 // BuildLog is server.Reports's. What is in the data directory for other projects
-// looks like what is not there.
+// looks like what is not there. Beside the commit's plan it looks at what the
+// project's tasks were planned to.
 func (b Backend) BuildLog(ctx context.Context, commit digest.Digest, name string) (api.Log, []byte, error) {
 	none := fault.Advise(fault.NotFound, "Name an artifact, a step by sha256: and its id, or a build by its id, of this project.", "the project has no log of %.120q", name)
-	r, err := b.a.kept().deep(ctx, commit)
+	r, unsolved := b.a.kept().deep(ctx, commit)
+	if unsolved == nil {
+		if l, text, err := b.logIn(ctx, r, name); err == nil || !fault.Is(err, fault.NotFound) {
+			return l, text, err
+		}
+	} else if !fault.Is(unsolved, fault.Conflict) {
+		return api.Log{}, nil, unsolved
+	}
+	c, err := b.a.Store.Commit(ctx, commit)
 	if err != nil {
 		return api.Log{}, nil, err
 	}
+	tasks, err := b.a.Store.TaskResults(ctx, c.Org, c.Name, maxTaskPlans)
+	if err != nil {
+		return api.Log{}, nil, err
+	}
+	for _, t := range tasks {
+		var res api.TaskResult
+		if err := b.a.get(t.Result, &res); err != nil {
+			return api.Log{}, nil, err
+		}
+		if res.Plan == "" {
+			continue
+		}
+		doc, err := b.a.Blobs.ReadAll(res.Plan, plan.MaxBytes)
+		if err != nil {
+			return api.Log{}, nil, err
+		}
+		p, err := plan.Parse(doc)
+		if err != nil {
+			return api.Log{}, nil, err
+		}
+		l, text, err := b.logIn(ctx, &Report{Solved: &Solved{Plan: p}}, name)
+		if err == nil || !fault.Is(err, fault.NotFound) {
+			return l, text, err
+		}
+	}
+	if unsolved != nil {
+		return api.Log{}, nil, unsolved
+	}
+	return api.Log{}, nil, none
+}
+
+// logIn finds a build's log in the plan of a report; any other build is
+// fault.NotFound.
+func (b Backend) logIn(ctx context.Context, r *Report, name string) (api.Log, []byte, error) {
+	none := fault.New(fault.NotFound, "the plan has no log of %.120q", name)
 	l, text, err := b.a.Log(ctx, r, name)
 	switch {
 	case fault.Is(err, fault.NotFound), fault.Is(err, fault.Usage):

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"hallmark/internal/api"
 	"hallmark/internal/build"
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/debian"
@@ -190,15 +191,7 @@ func (a *App) seedNatives(l debian.Layer) (map[digest.Digest]string, error) {
 }
 
 // SeedInfo is what `hallmark seed` shows.
-type SeedInfo struct {
-	Name      string           `json:"name"`
-	Suite     string           `json:"suite"`
-	Digest    digest.Digest    `json:"digest"` // of the set
-	Packages  []debian.Package `json:"packages"`
-	Fetched   int64            `json:"bytes_packages"`            // of the package files
-	Installed int64            `json:"bytes_installed,omitempty"` // as unpacked; 0 if not unpacked here
-	Layer     digest.Digest    `json:"layer,omitempty"`           // of the tree
-}
+type SeedInfo = api.Seed
 
 // Seed describes the seed that this version builds on.
 func (a *App) Seed() (SeedInfo, error) {
@@ -218,31 +211,33 @@ func (a *App) seedInputs() []record.Input {
 	return in
 }
 
-// SeedUpdate resolves a candidate from the machine's signed archive and gives it
+// SeedCandidate resolves a candidate from the machine's signed archive and gives it
 // with what differs. Nothing is built on it until a policy names its digest.
-func SeedUpdate(ctx context.Context) (candidate []byte, id digest.Digest, diff debian.PinDiff, ev debian.Evidence, err error) {
+func SeedCandidate(ctx context.Context) (api.SeedCandidate, error) {
+	var out api.SeedCandidate
 	old, err := debian.ParsePin(seed.Bookworm)
 	if err != nil {
-		return nil, "", diff, ev, err
+		return out, err
 	}
 	roots, err := debian.ParseRoots(seed.Roots)
 	if err != nil {
-		return nil, "", diff, ev, err
+		return out, err
 	}
 	c, err := debian.NewClient(ctx, debian.Config{})
 	if err != nil {
-		return nil, "", diff, ev, err
+		return out, err
 	}
 	pin, ev, err := c.Resolve(ctx, roots)
 	if err != nil {
-		return nil, "", diff, ev, err
+		return out, err
 	}
-	if diff, err = debian.Diff(old, pin); err != nil {
-		return nil, "", diff, ev, err
+	out.InRelease, out.Packages = ev.InRelease, ev.Packages
+	if out.Diff, err = debian.Diff(old, pin); err != nil {
+		return out, err
 	}
-	if id, err = pin.Digest(); err != nil {
-		return nil, "", diff, ev, err
+	if out.Candidate, err = pin.Digest(); err != nil {
+		return out, err
 	}
-	candidate, err = pin.JSON()
-	return candidate, id, diff, ev, err
+	out.Pin, err = pin.JSON()
+	return out, err
 }

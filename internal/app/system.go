@@ -211,7 +211,7 @@ func (d drySystem) Fetch(_ context.Context, s system.Source) error {
 	defer d.h.mu.Unlock()
 	if d.h.first("fetch " + s.File) {
 		d.h.f.Complete = false
-		d.h.f.Fetch = append(d.h.f.Fetch, ForecastFetch{"", s.File, s.Size})
+		d.h.f.Fetch = append(d.h.f.Fetch, ForecastFetch{File: s.File, Size: s.Size})
 	}
 	return fault.New(fault.NotFound, "%s is not stored; a dry run fetches nothing", s.File)
 }

@@ -16,8 +16,11 @@ import (
 	"hallmark/internal/plan"
 )
 
-// maxPatched bounds a file that a patch changes, in bytes.
-const maxPatched = 64 << 20
+// Limits of what patches change, in bytes.
+const (
+	maxPatched    = 64 << 20  // one file
+	maxAllPatched = 512 << 20 // all parts of a series of patches together: each part reads its file anew
+)
 
 // patchesKey names a series of patches; empty for none.
 func patchesKey(patches []plan.Patch) string {
@@ -42,6 +45,7 @@ func applyPatches(tree string, patches []plan.Patch) error {
 		return err
 	}
 	defer root.Close()
+	left := int64(maxAllPatched)
 	for _, p := range patches {
 		files, _, err := gitdiff.Parse(strings.NewReader(p.Text))
 		if err != nil {
@@ -56,7 +60,7 @@ func applyPatches(tree string, patches []plan.Patch) error {
 			if !strings.Contains(p.Text, "diff --git ") {
 				f.OldName, f.NewName = cutFirst(f.OldName), cutFirst(f.NewName)
 			}
-			if err := applyFile(root, f); err != nil {
+			if err := applyFile(root, f, &left); err != nil {
 				return fault.Advise(fault.Hostile, "Make the patch anew for this version, or limit its override to the versions that it fits.",
 					"patch %s does not fit %s: %w", p.File, patchTarget(f), err)
 			}
@@ -80,7 +84,9 @@ func patchTarget(f *gitdiff.File) string {
 	return f.OldName
 }
 
-func applyFile(root *os.Root, f *gitdiff.File) error {
+// applyFile lays one part of a patch on its file; left is how many bytes may still be
+// read for all parts.
+func applyFile(root *os.Root, f *gitdiff.File, left *int64) error {
 	name := filepath.FromSlash(patchTarget(f))
 	switch {
 	case f.IsBinary, f.IsCopy, f.IsRename, f.NewName != "" && f.OldName != "" && f.NewName != f.OldName:
@@ -114,6 +120,9 @@ func applyFile(root *os.Root, f *gitdiff.File) error {
 		return errors.New("it is not a regular file")
 	case st.Size() > maxPatched:
 		return fmt.Errorf("it has %d bytes: at most %d", st.Size(), maxPatched)
+	}
+	if *left -= st.Size(); *left < 0 {
+		return fmt.Errorf("the patches together change more than %d bytes", maxAllPatched)
 	}
 	in, err := root.Open(name)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bluekeyes/go-gitdiff/gitdiff"
+
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/plan"
@@ -89,6 +91,32 @@ func TestApplyPatches(t *testing.T) {
 	}
 	if patchesKey(nil) != "" || !strings.HasPrefix(patchesKey(patchOf("a")), "patched-") || patchesKey(patchOf("a")) == patchesKey(patchOf("b")) {
 		t.Error("the key of a patched source does not tell patches apart")
+	}
+}
+
+// Patches that rewrite a large file again and again end before they take for ever.
+func TestPatchesAreBounded(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a.py"), []byte("one\ntwo\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	files, _, err := gitdiff.Parse(strings.NewReader("--- a.py\n+++ a.py\n@@ -1,2 +1,2 @@\n one\n-two\n+two\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, n := int64(100), 0
+	for ; n < 100; n++ {
+		if err = applyFile(root, files[0], &left); err != nil {
+			break
+		}
+	}
+	if err == nil || n != 12 || !strings.Contains(err.Error(), "together") {
+		t.Errorf("after %d parts of 8 bytes of 100: %v", n, err)
 	}
 }
 

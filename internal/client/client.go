@@ -36,8 +36,12 @@ const (
 	maxFile     = 1 << 30 // an artifact
 )
 
-// timeout bounds a request whose answer is a document.
-const timeout = 2 * time.Minute
+// Bounds of a request whose answer is a document, and of one that takes as long as
+// planning takes. A server answers within ten minutes or not at all.
+const (
+	timeout  = 2 * time.Minute
+	slowTime = 10 * time.Minute
+)
 
 // Client speaks to one server. Its methods may be called from several goroutines.
 type Client struct {
@@ -45,6 +49,7 @@ type Client struct {
 	token string
 	agent string
 	http  *http.Client
+	slow  *http.Client // waits longer for an answer to begin
 
 	// Branch is the branch that commits, builds and status are of; empty: the
 	// project's default one. Set it before the first call.
@@ -118,8 +123,11 @@ func New(server, token, version string) (*Client, error) {
 			return dial(ctx, network, addr)
 		}
 	}
+	long := t.Clone()
+	long.ResponseHeaderTimeout = slowTime
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Client{base: base, token: token, agent: "hallmark/" + version,
-		http: &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, nil
+		http: &http.Client{Transport: t, CheckRedirect: stay}, slow: &http.Client{Transport: long, CheckRedirect: stay}}, nil
 }
 
 // Server is the server's address.
@@ -176,8 +184,10 @@ func (c *Client) formToken(ctx context.Context) (string, error) {
 }
 
 // send sends a request and gives an answer that is no error.
-func (c *Client) send(req *http.Request) (*http.Response, error) {
-	res, err := c.http.Do(req)
+func (c *Client) send(req *http.Request) (*http.Response, error) { return c.sendBy(c.http, req) }
+
+func (c *Client) sendBy(by *http.Client, req *http.Request) (*http.Response, error) {
+	res, err := by.Do(req)
 	if err != nil {
 		if ctx := req.Context(); ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return nil, ctx.Err()
@@ -273,14 +283,23 @@ func Clean(s string, n int) string {
 
 // call asks for a document, or, if out is nil, only that something is done.
 func (c *Client) call(ctx context.Context, method, path string, query url.Values, body, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	return c.callBy(ctx, c.http, timeout, method, path, query, body, out)
+}
+
+// slowly is call for what takes as long as planning takes.
+func (c *Client) slowly(ctx context.Context, method, path string, query url.Values, body, out any) error {
+	return c.callBy(ctx, c.slow, slowTime, method, path, query, body, out)
+}
+
+func (c *Client) callBy(ctx context.Context, by *http.Client, within time.Duration, method, path string, query url.Values, body, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	req, err := c.request(ctx, method, path, query, body)
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Accept", "application/json")
-	res, err := c.send(req)
+	res, err := c.sendBy(by, req)
 	if err != nil {
 		return err
 	}

@@ -54,6 +54,16 @@ func post[T any](ctx context.Context, c *Client, name, rest string, body any) (T
 	return out, err
 }
 
+// slowPost is post for what takes as long as planning takes.
+func slowPost[T any](ctx context.Context, c *Client, name, rest string, body any) (T, error) {
+	var out T
+	path, err := under(name, rest)
+	if err == nil {
+		err = c.slowly(ctx, http.MethodPost, path, nil, body, &out)
+	}
+	return out, err
+}
+
 // Whoami says who the server takes us for.
 func (c *Client) Whoami(ctx context.Context) (api.Whoami, error) {
 	var w api.Whoami
@@ -88,6 +98,11 @@ func (c *Client) Project(ctx context.Context, name string) (api.Project, error) 
 func (c *Client) Commits(ctx context.Context, name string, limit int) ([]api.Commit, error) {
 	out, err := get[struct{ Commits []api.Commit }](ctx, c, name, "/commits", c.on("branch", url.Values{"limit": {strconv.Itoa(limit)}}))
 	return out.Commits, err
+}
+
+// CommitOf gives a commit by its id.
+func (c *Client) CommitOf(ctx context.Context, name, id string) (api.Commit, error) {
+	return get[api.Commit](ctx, c, name, "/commits/"+url.PathEscape(id), nil)
 }
 
 // Commit changes a project: one commit.

@@ -30,7 +30,7 @@ func (c *Client) Preview(ctx context.Context, name string, ch api.Change) (remed
 	if ch.Branch == "" {
 		ch.Branch = c.Branch
 	}
-	return post[remedy.Effect](ctx, c, name, "/previews", ch)
+	return slowPost[remedy.Effect](ctx, c, name, "/previews", ch)
 }
 
 // handed gives one of a project's documents that are made to be handed on.

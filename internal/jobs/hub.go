@@ -14,6 +14,7 @@ type State struct {
 	Project string         `json:"project"` // ORG/PROJECT
 	Commit  string         `json:"commit"`
 	Asked   string         `json:"asked"`
+	What    string         `json:"what,omitempty"` // what it is for, if not for its whole commit
 	State   store.RunState `json:"state"`
 	Message string         `json:"message"`
 	Stage   string         `json:"stage"` // solve, build, sign
@@ -42,8 +43,12 @@ func state(r store.Run) State {
 	case !r.Started.IsZero():
 		since = r.Started
 	}
-	return State{Run: r.ID, Project: r.Org + "/" + r.Name, Commit: "commit:" + r.Commit.String(), Asked: r.Asked, State: r.State, Message: r.Message,
+	s := State{Run: r.ID, Project: r.Org + "/" + r.Name, Commit: "commit:" + r.Commit.String(), Asked: r.Asked, State: r.State, Message: r.Message,
 		Doing: []Doing{}, Notes: []string{}, Since: since}
+	if r.Task != nil {
+		s.What = r.Task.Says()
+	}
+	return s
 }
 
 // Hub keeps the newest states of each project's runs and wakes who waits for

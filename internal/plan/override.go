@@ -19,6 +19,32 @@ type Override struct {
 	Patches        []Patch   `json:"patches,omitempty"`         // laid onto the unpacked source, in this order
 }
 
+// PackageOverrides is what is said of one package's versions.
+type PackageOverrides struct {
+	Name    string            `json:"name" doc:"The package, normalised"`
+	Entries []VersionOverride `json:"entries" doc:"The first that fits a version is used"`
+}
+
+// VersionOverride is what is said of some versions of a package.
+type VersionOverride struct {
+	Versions string   `json:"versions,omitempty" doc:"Specifiers, such as >=2,<3; empty: every version"`
+	Change   Override `json:"change"`
+}
+
+// Says lists in words what is said of which versions.
+func (p PackageOverrides) Says() []string {
+	var out []string
+	for _, e := range p.Entries {
+		for _, s := range e.Change.Says() {
+			if e.Versions != "" {
+				s = e.Versions + ": " + s
+			}
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 // Where an override comes from.
 const (
 	OriginShipped = "hallmark"

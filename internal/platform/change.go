@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"hallmark/internal/access"
+	"hallmark/internal/canonical"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
+	"hallmark/internal/plan"
 	"hallmark/internal/project"
 	"hallmark/internal/store"
 )
@@ -22,6 +24,13 @@ type Change struct {
 	Policy     string     `json:"policy,omitempty"`      // URI; empty: as it is
 	OnUnproven string     `json:"on_unproven,omitempty"` // empty: as it is
 	Message    string     `json:"message,omitempty"`     // empty: made of the rest
+	// Overrides, if not nil, are all of the project's own.
+	Overrides *[]plan.PackageOverrides `json:"overrides,omitempty"`
+}
+
+// Empty tells whether the change is none.
+func (c Change) Empty() bool {
+	return len(c.Add)+len(c.Remove) == 0 && c.AtTime == nil && c.Policy == "" && c.OnUnproven == "" && c.Overrides == nil
 }
 
 // CreateProject makes a project in an organization, with a first commit that asks
@@ -120,6 +129,20 @@ func (s *Service) Propose(ctx context.Context, w Who, org, name, branch string, 
 	if err := cfg.Validate(); err != nil {
 		return project.Commit{}, "", err
 	}
+	own, ownText := old.Overrides, []byte(nil)
+	if ch.Overrides != nil {
+		if own, ownText, err = s.docs.ReadOverrides(*ch.Overrides); err != nil {
+			return project.Commit{}, "", err
+		}
+		switch {
+		case own == old.Overrides:
+			ownText = nil
+		case own == "":
+			said = append(said, "no overrides of its own")
+		default:
+			said = append(said, "overrides of "+names(*ch.Overrides))
+		}
+	}
 	message := strings.TrimSpace(strings.ToValidUTF8(ch.Message, ""))
 	if message == "" {
 		message = strings.Join(said, ", ")
@@ -128,11 +151,25 @@ func (s *Service) Propose(ctx context.Context, w Who, org, name, branch string, 
 		return project.Commit{}, "", fault.New(fault.Usage, "the message has %d bytes: at most %d", len(message), maxMessage)
 	}
 	next := cfg.Commit("commit:"+head.ID.String(), w.Name, message, s.now())
-	next.Overrides = old.Overrides
+	next.Overrides, next.OverridesText = own, ownText
 	if project.SameConfiguration(old, next) {
 		return project.Commit{}, "", fault.New(fault.Conflict, "this changes nothing: the project asks for that already")
 	}
 	return next, head.ID, nil
+}
+
+// names lists the packages that overrides are about, the first ones.
+func names(list []plan.PackageOverrides) string {
+	const most = 10
+	var out []string
+	for i, o := range list {
+		if i == most {
+			out = append(out, fmt.Sprintf("%d more", len(list)-most))
+			break
+		}
+		out = append(out, o.Name)
+	}
+	return strings.Join(out, ", ")
 }
 
 // maxMessage is how many bytes a commit's message may have.
@@ -289,7 +326,7 @@ func (s *Service) Build(ctx context.Context, w Who, org, name, branch string, re
 		return store.Run{}, err
 	}
 	for _, r := range open {
-		if !r.State.Done() && r.Commit == head.ID && r.Retry == retry {
+		if !r.State.Done() && r.Task == nil && r.Commit == head.ID && r.Retry == retry {
 			return r, nil
 		}
 	}
@@ -403,10 +440,55 @@ func (s *Service) DiffOf(a, b project.Commit) Diff {
 	slices.Sort(d.Removed)
 	slices.SortFunc(d.Changed, func(p, q [2]string) int { return strings.Compare(p[0], q[0]) })
 	for _, f := range [][3]string{{"catalog time", a.AtTime, b.AtTime}, {"policy", a.Policy, b.Policy}, {"on unproven", a.OnUnproven, b.OnUnproven},
-		{"platforms", strings.Join(a.Platforms, ", "), strings.Join(b.Platforms, ", ")}, {"overrides", string(a.Overrides), string(b.Overrides)}} {
+		{"platforms", strings.Join(a.Platforms, ", "), strings.Join(b.Platforms, ", ")}} {
 		if f[1] != f[2] {
 			d.Fields = append(d.Fields, f)
 		}
 	}
+	if a.Overrides != b.Overrides {
+		d.Fields = append(d.Fields, s.overridesDiff(a, b)...)
+	}
 	return d
+}
+
+// overridesDiff says which overrides of a project's own differ, in words. Where those
+// of one side cannot be read it is the digests.
+func (s *Service) overridesDiff(a, b project.Commit) [][3]string {
+	type said struct {
+		words string
+		id    digest.Digest
+	}
+	var says [2]map[string]said
+	var all []string
+	for i, c := range []project.Commit{a, b} {
+		list, err := s.docs.OverridesOf(c)
+		if err != nil {
+			return [][3]string{{"overrides", string(a.Overrides), string(b.Overrides)}}
+		}
+		says[i] = map[string]said{}
+		for _, o := range list {
+			id, _, err := canonical.Digest(o)
+			if err != nil {
+				return [][3]string{{"overrides", string(a.Overrides), string(b.Overrides)}}
+			}
+			says[i][o.Name] = said{strings.Join(o.Says(), "; "), id}
+			all = append(all, o.Name)
+		}
+	}
+	slices.Sort(all)
+	var out [][3]string
+	for _, n := range slices.Compact(all) {
+		x, y := says[0][n], says[1][n]
+		if x.id == y.id {
+			continue
+		}
+		if x.words == y.words { // such as a patch, whose text is in no words
+			x.words, y.words = x.words+" ("+x.id.Short()+")", y.words+" ("+y.id.Short()+")"
+		}
+		out = append(out, [3]string{"override of " + n, x.words, y.words})
+	}
+	if len(out) == 0 {
+		out = append(out, [3]string{"overrides", string(a.Overrides), string(b.Overrides)})
+	}
+	return out
 }

@@ -17,6 +17,7 @@ import (
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/lockfile"
+	"hallmark/internal/plan"
 	"hallmark/internal/project"
 	"hallmark/internal/store"
 )
@@ -63,14 +64,26 @@ type Rows interface {
 	Waivers(ctx context.Context, org, name string) ([]store.Waiver, error)
 	EndWaiver(ctx context.Context, org, name, id string, by store.By) error
 	AuditLog(ctx context.Context, org string, before int64, limit int) ([]store.Audit, error)
+	Note(ctx context.Context, by store.By, action, org, project, object, detail string) error
 }
 
 // Documents keeps and reads commits' documents.
 type Documents interface {
 	// Commit reads a stored commit.
 	Commit(ctx context.Context, id digest.Digest) (project.Commit, error)
-	// KeepCommit stores a commit's document and gives its id; no row yet.
+	// KeepCommit stores a commit's document, and its overrides where it brings them, and
+	// gives its id; no row yet.
 	KeepCommit(ctx context.Context, c project.Commit) (digest.Digest, error)
+	// ReadOverrides checks a project's own overrides, which come from outside, and gives
+	// the text that is kept of them with its digest; nothing for none. fault.Usage, with
+	// the package, if one is not in order.
+	ReadOverrides(list []plan.PackageOverrides) (digest.Digest, []byte, error)
+	// OverridesOf gives a commit's own overrides, of one that is only proposed, too.
+	OverridesOf(c project.Commit) ([]plan.PackageOverrides, error)
+	// KeepDocument stores bytes under their digest.
+	KeepDocument(ctx context.Context, id digest.Digest, b []byte) error
+	// Document reads a stored JSON document into v.
+	Document(id digest.Digest, v any) error
 	// Requirement reads what a person asks for: as it is written in a commit, and
 	// the name of the package. fault.Usage if it cannot be read.
 	Requirement(text string) (canonical, name string, err error)
@@ -101,8 +114,10 @@ type Service struct {
 	accounts Accounts
 	now      func() time.Time
 	newID    func() string
-	outlook  Outlook // nil: no effects, ways out and gates are told here
-	badge    []byte  // what badges' tokens are made with; nil: there are none
+	outlook  Outlook  // nil: no effects, ways out and gates are told here
+	operator Operator // nil: nobody checks the data directory from here
+	checking inspections
+	badge    []byte // what badges' tokens are made with; nil: there are none
 	previews *previews
 	imports  imports
 	ranking  sync.Mutex // held while a run's priority is changed
@@ -176,7 +191,7 @@ func denied(w Who, a access.Action, org string) error {
 var doing = map[access.Action]string{
 	access.ReadOrg: "seeing its members", access.ManageMembers: "changing its members", access.ReadAudit: "reading its audit log",
 	access.CreateProject: "making a project", access.ReadProject: "reading a project", access.Download: "downloading artifacts",
-	access.ChangeProject: "changing a project", access.BuildProject: "building", access.WaiveProject: "granting waivers", access.RankBuild: "changing the order of its builds",
+	access.ChangeProject: "changing a project", access.BuildProject: "building", access.RebuildProject: "rebuilding", access.WaiveProject: "granting waivers", access.RankBuild: "changing the order of its builds",
 	access.SetProject: "changing a project's settings", access.OwnTokens: "making tokens", access.OthersTokens: "managing others' tokens",
 	access.Evidence: "reading evidence", access.Administer: "administering the platform", access.CreateOrg: "making an organization",
 }

@@ -21,6 +21,7 @@ import (
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/lockfile"
+	"hallmark/internal/plan"
 	"hallmark/internal/platform"
 	"hallmark/internal/project"
 	"hallmark/internal/store"
@@ -31,6 +32,7 @@ import (
 type docs struct {
 	blobs *storetest.Blobs
 	all   map[digest.Digest]project.Commit
+	kept  map[digest.Digest]string
 }
 
 func (d *docs) Commit(_ context.Context, id digest.Digest) (project.Commit, error) {
@@ -44,6 +46,9 @@ func (d *docs) Commit(_ context.Context, id digest.Digest) (project.Commit, erro
 }
 
 func (d *docs) KeepCommit(_ context.Context, c project.Commit) (digest.Digest, error) {
+	if len(c.OverridesText) > 0 {
+		d.kept[d.blobs.Add(string(c.OverridesText))] = string(c.OverridesText)
+	}
 	_, b, err := canonical.Digest(c)
 	id := d.blobs.Add(string(b))
 	d.all[id] = c
@@ -61,6 +66,40 @@ func (d *docs) Requirement(text string) (string, string, error) {
 func (d *docs) ReadLockfile(name string, content []byte) (lockfile.File, error) {
 	return lockfile.Read(name, content, nil)
 }
+
+func (d *docs) ReadOverrides(list []plan.PackageOverrides) (digest.Digest, []byte, error) {
+	if len(list) == 0 {
+		return "", nil, nil
+	}
+	for _, o := range list {
+		if o.Name == "bad" {
+			return "", nil, fault.New(fault.Usage, "override of bad")
+		}
+	}
+	return canonical.Digest(list)
+}
+
+func (d *docs) OverridesOf(c project.Commit) ([]plan.PackageOverrides, error) {
+	var out []plan.PackageOverrides
+	text := c.OverridesText
+	if len(text) == 0 && c.Overrides != "" {
+		text = []byte(d.kept[c.Overrides])
+	}
+	if len(text) == 0 {
+		return nil, nil
+	}
+	return out, json.Unmarshal(text, &out)
+}
+
+func (d *docs) KeepDocument(_ context.Context, id digest.Digest, b []byte) error {
+	if got := d.blobs.Add(string(b)); got != id {
+		return fault.New(fault.Corrupt, "%s is %s", id, got)
+	}
+	d.kept[id] = string(b)
+	return nil
+}
+
+func (d *docs) Document(id digest.Digest, v any) error { return json.Unmarshal([]byte(d.kept[id]), v) }
 
 func (d *docs) Policy(uri string) error {
 	if uri != project.DefaultPolicy {
@@ -113,7 +152,7 @@ func newTown(t *testing.T) *town {
 // open opens a town's database.
 func (w *town) open(path string, d *docs) error {
 	w.queue, w.now, w.users = &queue{}, time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), map[string]platform.Who{}
-	d = &docs{d.blobs, maps.Clone(d.all)}
+	d = &docs{d.blobs, maps.Clone(d.all), map[digest.Digest]string{}}
 	var err error
 	if w.rows, err = store.OpenWriter(context.Background(), path, d.blobs); err != nil {
 		return err
@@ -151,7 +190,7 @@ var model = sync.OnceValues(func() (m struct {
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "hallmark.db")
 	w := &town{}
-	if err := w.open(path, &docs{&storetest.Blobs{}, map[digest.Digest]project.Commit{}}); err != nil {
+	if err := w.open(path, &docs{blobs: &storetest.Blobs{}, all: map[digest.Digest]project.Commit{}}); err != nil {
 		return m, err
 	}
 	by := store.By{Actor: "root", Via: "system", At: w.now}
@@ -222,6 +261,76 @@ func TestWhoMayDoWhat(t *testing.T) {
 		}},
 		{"build", "owner maintainer member", func(w *town, p platform.Who, org, name string) error {
 			_, err := w.Build(ctx, p, org, name, "", false)
+			return err
+		}},
+		{"forecast", "owner maintainer member", func(w *town, p platform.Who, org, name string) error {
+			w.SetOutlook(&prospect{}, []byte("secret"))
+			_, err := w.Forecast(ctx, p, org, name, "", platform.Change{Add: []string{"six"}}, false)
+			return err
+		}},
+		{"build a package", "owner maintainer member", func(w *town, p platform.Who, org, name string) error {
+			_, err := w.BuildPackage(ctx, p, org, name, "", platform.PackageBuild{Requirement: "six"})
+			return err
+		}},
+		{"rebuild", "owner maintainer", func(w *town, p platform.Who, org, name string) error {
+			w.SetOutlook(&prospect{}, []byte("secret"))
+			_, err := w.Rebuild(ctx, p, org, name, "", "pkg:pypi/six@1")
+			return err
+		}},
+		{"result", readers, func(w *town, p platform.Who, org, name string) error {
+			if org == "none" {
+				_, err := w.Result(ctx, p, org, name, "r")
+				return err
+			}
+			r, err := w.BuildPackage(ctx, w.users["owner"], org, name, "", platform.PackageBuild{Requirement: "six"})
+			if err != nil {
+				return err
+			}
+			done := w.docs.blobs.Add("{}")
+			w.docs.kept[done] = "{}"
+			r.State, r.Finished = store.RunSucceeded, w.now
+			if err := errors.Join(w.rows.SetTaskResult(ctx, r.ID, done), w.rows.SetRun(ctx, r)); err != nil {
+				return err
+			}
+			_, err = w.Result(ctx, p, org, name, r.ID)
+			return err
+		}},
+		{"overrides", readers, func(w *town, p platform.Who, org, name string) error {
+			h, err := w.History(ctx, p, org, name, "", 1)
+			if err != nil {
+				return err
+			}
+			_, err = w.OverridesOf(ctx, p, org, name, h[0].ID)
+			return err
+		}},
+		{"check the data directory", "root", func(w *town, p platform.Who, _, _ string) error {
+			w.SetOperator(&caretaker{})
+			_, err := w.Inspect(ctx, p, false)
+			return err
+		}},
+		{"look at a check", "root", func(w *town, p platform.Who, _, _ string) error {
+			w.SetOperator(&caretaker{})
+			if _, err := w.Inspect(ctx, w.users["root"], false); err != nil {
+				return err
+			}
+			_, err := w.Inspection(p)
+			return err
+		}},
+		{"end a check", "root", func(w *town, p platform.Who, _, _ string) error {
+			w.SetOperator(&caretaker{wait: make(chan struct{})})
+			if _, err := w.Inspect(ctx, w.users["root"], false); err != nil {
+				return err
+			}
+			return w.EndInspection(p)
+		}},
+		{"the seed", readers + " stranger root token", func(w *town, p platform.Who, _, _ string) error {
+			w.SetOperator(&caretaker{})
+			_, err := w.Seed(p)
+			return err
+		}},
+		{"a candidate for the seed", "root", func(w *town, p platform.Who, _, _ string) error {
+			w.SetOperator(&caretaker{})
+			_, err := w.SeedCandidate(ctx, p)
 			return err
 		}},
 		{"set settings", "owner maintainer", func(w *town, p platform.Who, org, name string) error {

@@ -55,6 +55,7 @@ type previews struct {
 	mu    sync.Mutex
 	all   map[string]*preview
 	busy  map[string]chan struct{} // by project; holds one
+	using int                      // forecasts that have a turn, or wait for one
 	slots chan struct{}
 }
 
@@ -143,9 +144,44 @@ func (v *previews) sweep(now time.Time) {
 			delete(v.all, p.Key)
 		}
 	}
-	if len(v.all) == 0 {
+	if len(v.all) == 0 && v.using == 0 {
 		clear(v.busy)
 	}
+}
+
+// turn waits for the turn of one more computation of a project, and gives what ends
+// it.
+func (v *previews) turn(ctx context.Context, name string) (end func(), err error) {
+	v.mu.Lock()
+	if v.using >= keepPreviews {
+		v.mu.Unlock()
+		return nil, fault.Advise(fault.Unavailable, "Try again in a moment.", "too many effects are being found out at the same time")
+	}
+	v.using++
+	if v.busy[name] == nil {
+		v.busy[name] = make(chan struct{}, 1)
+	}
+	own := v.busy[name]
+	v.mu.Unlock()
+	var has []chan struct{}
+	end = func() {
+		for _, c := range has {
+			<-c
+		}
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.using--
+	}
+	for _, c := range []chan struct{}{own, v.slots} {
+		select {
+		case c <- struct{}{}:
+			has = append(has, c)
+		case <-ctx.Done():
+			end()
+			return nil, ctx.Err()
+		}
+	}
+	return end, nil
 }
 
 // watch ends a computation that nobody asks for any more.

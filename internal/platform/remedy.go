@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hallmark/internal/access"
+	"hallmark/internal/api"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/project"
@@ -29,6 +30,12 @@ type Outlook interface {
 	// Effect is what a proposed commit on top of base would bring. It stores nothing,
 	// ends with ctx, and says what goes on.
 	Effect(ctx context.Context, base digest.Digest, next project.Commit, say func(string)) (remedy.Effect, error)
+	// Forecast is what building a commit that is on a branch, or would be, takes. It
+	// stores nothing, ends with ctx, and says what goes on.
+	Forecast(ctx context.Context, branch string, next project.Commit, retry bool, say func(string)) (api.Forecast, error)
+	// Built finds an artifact of a commit by a purl, a name or a digest; fault.Conflict
+	// if nothing here built it.
+	Built(ctx context.Context, commit digest.Digest, artifact string) (purl.PURL, error)
 	// Faults are what keeps a commit from being secure, with the ways out.
 	Faults(ctx context.Context, commit digest.Digest) ([]remedy.Fault, error)
 	// SBOM is the bill of materials of a commit's closure.

@@ -23,6 +23,7 @@ import (
 
 // outlook is one whose answers are given.
 type outlook struct {
+	prospect
 	mu       sync.Mutex
 	standing remedy.Standing
 	after    remedy.Standing

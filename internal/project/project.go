@@ -90,6 +90,9 @@ type Commit struct {
 	// Overrides are the project's own recipes/pypi, as they were: the digest of
 	// what was read; empty if it has none.
 	Overrides digest.Digest `json:"overrides,omitempty"`
+	// OverridesText is what Overrides is the digest of, in a commit that is only
+	// proposed: it is stored with the commit, and no part of it.
+	OverridesText []byte `json:"-"`
 }
 
 // ID gives a commit's id and its canonical JSON.

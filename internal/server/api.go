@@ -126,6 +126,7 @@ func (s *Server) registerAPI(mux *http.ServeMux) {
 	a.remedyAPI()
 	a.evidenceAPI(mux)
 	a.adminAPI(mux)
+	a.operateAPI()
 	truthful(c.Components.Schemas)
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, http.StatusNotFound, "There is no such operation.\n  See /openapi.json for those that there are.")
@@ -240,6 +241,18 @@ func does[I, O any](a surface, o huma.Operation, do func(ctx context.Context, in
 			return nil, a.problem(ctx, o.Path, err)
 		}
 		return out, nil
+	})
+}
+
+// served registers an operation that the platform does, for whoever asks; a server
+// that has none is fault.Unsupported.
+func served[I, O any](a surface, o huma.Operation, do func(ctx context.Context, p *platform.Service, who platform.Who, in *I) (*O, error)) {
+	does(a, o, func(ctx context.Context, in *I) (*O, error) {
+		p, err := a.hosted()
+		if err != nil {
+			return nil, err
+		}
+		return do(ctx, p, asks(ctx).Who, in)
 	})
 }
 

@@ -28,79 +28,55 @@ func branchDocument(b platform.Branch) api.Branch {
 // branchAPI is a project's branches, comparisons and imports.
 func (a surface) branchAPI() {
 	s := a.Server
-	does(a, huma.Operation{OperationID: "list-branches", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/branches", Tags: []string{tagProjects}, Summary: "A project's branches"},
-		func(ctx context.Context, in *InProject) (*body[branchesBody], error) {
-			p, err := s.hosted()
-			if err != nil {
-				return nil, err
-			}
-			all, err := p.Branches(ctx, asks(ctx).Who, in.Org, in.Project)
+	served(a, huma.Operation{OperationID: "list-branches", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/branches", Tags: []string{tagProjects}, Summary: "A project's branches"},
+		func(ctx context.Context, p *platform.Service, who platform.Who, in *InProject) (*body[branchesBody], error) {
+			all, err := p.Branches(ctx, who, in.Org, in.Project)
 			out := branchesBody{Branches: []api.Branch{}}
 			for _, b := range all {
 				out.Branches = append(out.Branches, branchDocument(b))
 			}
 			return answer(out, err)
 		})
-	does(a, huma.Operation{OperationID: "create-branch", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/branches", Tags: []string{tagProjects}, DefaultStatus: http.StatusCreated,
-		Summary: "Make a branch", Description: "Its name is one that git takes, of letters, digits, dot, dash, underscore and slash."}, func(ctx context.Context, in *struct {
+	served(a, huma.Operation{OperationID: "create-branch", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/branches", Tags: []string{tagProjects}, DefaultStatus: http.StatusCreated,
+		Summary: "Make a branch", Description: "Its name is one that git takes, of letters, digits, dot, dash, underscore and slash."}, func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 		InProject
 		Body struct {
 			Name string `json:"name" minLength:"1" maxLength:"64"`
 			From string `json:"from,omitempty" maxLength:"100" doc:"Where it begins: commit:sha256:…, or a branch; empty: the default branch"`
 		}
 	}) (*body[api.Branch], error) {
-		p, err := s.hosted()
-		if err != nil {
-			return nil, err
-		}
-		b, err := p.CreateBranch(ctx, asks(ctx).Who, in.Org, in.Project, in.Body.Name, in.Body.From)
+		b, err := p.CreateBranch(ctx, who, in.Org, in.Project, in.Body.Name, in.Body.From)
 		return answer(branchDocument(b), err)
 	})
-	does(a, huma.Operation{OperationID: "remove-branch", Method: http.MethodDelete, Path: "/api/v1/projects/{org}/{project}/branches/{branch}", Tags: []string{tagProjects}, DefaultStatus: http.StatusNoContent,
-		Summary: "Remove a branch", Description: "Its commits stay. The default branch cannot be removed: 409."}, func(ctx context.Context, in *oneBranch) (*none, error) {
-		p, err := s.hosted()
-		if err != nil {
-			return nil, err
-		}
-		return done(p.RemoveBranch(ctx, asks(ctx).Who, in.Org, in.Project, in.Branch))
+	served(a, huma.Operation{OperationID: "remove-branch", Method: http.MethodDelete, Path: "/api/v1/projects/{org}/{project}/branches/{branch}", Tags: []string{tagProjects}, DefaultStatus: http.StatusNoContent,
+		Summary: "Remove a branch", Description: "Its commits stay. The default branch cannot be removed: 409."}, func(ctx context.Context, p *platform.Service, who platform.Who, in *oneBranch) (*none, error) {
+		return done(p.RemoveBranch(ctx, who, in.Org, in.Project, in.Branch))
 	})
-	does(a, huma.Operation{OperationID: "set-default-branch", Method: http.MethodPut, Path: "/api/v1/projects/{org}/{project}/default-branch", Tags: []string{tagProjects}, DefaultStatus: http.StatusNoContent,
-		Summary: "Make a branch the default one", Description: "The project's registry serves it from then on."}, func(ctx context.Context, in *struct {
+	served(a, huma.Operation{OperationID: "set-default-branch", Method: http.MethodPut, Path: "/api/v1/projects/{org}/{project}/default-branch", Tags: []string{tagProjects}, DefaultStatus: http.StatusNoContent,
+		Summary: "Make a branch the default one", Description: "The project's registry serves it from then on."}, func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 		InProject
 		Body struct {
 			Branch string `json:"branch" minLength:"1" maxLength:"64"`
 		}
 	}) (*none, error) {
-		p, err := s.hosted()
-		if err != nil {
-			return nil, err
-		}
-		return done(p.SetDefaultBranch(ctx, asks(ctx).Who, in.Org, in.Project, in.Body.Branch))
+		return done(p.SetDefaultBranch(ctx, who, in.Org, in.Project, in.Body.Branch))
 	})
-	does(a, huma.Operation{OperationID: "compare-commits", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/comparison", Tags: []string{tagProjects}, Summary: "What differs between two branches or commits",
-		Description: "Requirements, and, if both were solved, packages and their classes."}, func(ctx context.Context, in *struct {
+	served(a, huma.Operation{OperationID: "compare-commits", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/comparison", Tags: []string{tagProjects}, Summary: "What differs between two branches or commits",
+		Description: "Requirements, and, if both were solved, packages and their classes."}, func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 		InProject
 		From string `query:"from" maxLength:"100" doc:"commit:sha256:…, or a branch; empty: the default branch"`
 		To   string `query:"to" maxLength:"100" doc:"commit:sha256:…, or a branch; empty: the default branch"`
 	}) (*body[api.Comparison], error) {
-		p, err := s.hosted()
-		if err != nil {
-			return nil, err
-		}
-		c, err := p.Compare(ctx, asks(ctx).Who, in.Org, in.Project, in.From, in.To)
+		c, err := p.Compare(ctx, who, in.Org, in.Project, in.From, in.To)
 		return answer(api.Comparison{From: "commit:" + c.From.String(), To: "commit:" + c.To.String(), Diff: DiffDocument(c.Diff), Effect: c.Effect, Unsolved: c.Unsolved}, err)
 	})
-	does(a, huma.Operation{OperationID: "import-file", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/imports", Tags: []string{tagProjects}, DefaultStatus: http.StatusOK, MaxBodyBytes: maxImport,
+	served(a, huma.Operation{OperationID: "import-file", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/imports", Tags: []string{tagProjects}, DefaultStatus: http.StatusOK, MaxBodyBytes: maxImport,
 		Summary: "Import a lock file or a bill of materials", Description: "One commit that asks for what the file does. With dry_run it only says what would be taken, and what left out and why; what that would bring, preview-commit tells of add and remove.",
-		Errors: []int{http.StatusUnprocessableEntity, http.StatusNotImplemented, http.StatusBadGateway}}, func(ctx context.Context, in *struct {
+		Errors: []int{http.StatusUnprocessableEntity, http.StatusNotImplemented, http.StatusBadGateway}}, func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 		InProject
 		Body api.ImportRequest
 	}) (*body[api.Imported], error) {
-		p, err := s.hosted()
-		if err != nil {
-			return nil, err
-		}
-		q, who := in.Body, asks(ctx).Who
+		q := in.Body
 		expected, err := commitID(q.Expected)
 		if err != nil {
 			return nil, err

@@ -45,6 +45,9 @@ type whyBody struct {
 func (s *Server) runDocument(r store.Run, ranks map[string]platform.Rank) api.Run {
 	out := api.Run{ID: r.ID, Project: r.Org + "/" + r.Name, Commit: "commit:" + r.Commit.String(), Asked: r.Asked, Retry: r.Retry, State: string(r.State), Message: r.Message,
 		Created: r.Created, Started: moment(r.Started), Finished: moment(r.Finished)}
+	if r.Task != nil {
+		out.Task = &api.Task{Kind: string(r.Task.Kind), What: r.Task.What}
+	}
 	if k, ok := ranks[r.ID]; ok {
 		out.Place, out.Priority = k.Place, platform.LevelName(k.Level)
 	}
@@ -62,16 +65,13 @@ func (s *Server) runDocument(r store.Run, ranks map[string]platform.Rank) api.Ru
 func (a surface) buildAPI(mux *http.ServeMux) {
 	s := a.Server
 	a.watchAPI(mux)
-	does(a, huma.Operation{OperationID: "list-runs", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/runs", Tags: []string{tagBuilds}, Summary: "A project's builds on this server"},
-		func(ctx context.Context, in *struct {
+	a.taskAPI()
+	served(a, huma.Operation{OperationID: "list-runs", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/runs", Tags: []string{tagBuilds}, Summary: "A project's builds on this server"},
+		func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 			InProject
 			Limit int `query:"limit" minimum:"1" maximum:"1000" default:"50"`
 		}) (*body[runsBody], error) {
-			p, err := s.hosted()
-			if err != nil {
-				return nil, err
-			}
-			rows, err := p.Runs(ctx, asks(ctx).Who, in.Org, in.Project, in.Limit)
+			rows, err := p.Runs(ctx, who, in.Org, in.Project, in.Limit)
 			if err != nil {
 				return nil, err
 			}
@@ -82,45 +82,33 @@ func (a surface) buildAPI(mux *http.ServeMux) {
 			}
 			return answer(out, err)
 		})
-	does(a, huma.Operation{OperationID: "create-run", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/runs", Tags: []string{tagBuilds}, DefaultStatus: http.StatusAccepted,
-		Summary: "Queue a build of a branch's newest commit", Description: "A run of the same commit that has not ended is given in its place."}, func(ctx context.Context, in *struct {
+	served(a, huma.Operation{OperationID: "create-run", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/runs", Tags: []string{tagBuilds}, DefaultStatus: http.StatusAccepted,
+		Summary: "Queue a build of a branch's newest commit", Description: "A run of the same commit that has not ended is given in its place."}, func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 		InProject
 		Body struct {
 			Branch string `json:"branch,omitempty" maxLength:"64" doc:"Empty: the default one"`
 			Retry  bool   `json:"retry,omitempty" doc:"Try again what failed before"`
 		}
 	}) (*body[api.Run], error) {
-		p, err := s.hosted()
-		if err != nil {
-			return nil, err
-		}
-		r, err := p.Build(ctx, asks(ctx).Who, in.Org, in.Project, in.Body.Branch, in.Body.Retry)
+		r, err := p.Build(ctx, who, in.Org, in.Project, in.Body.Branch, in.Body.Retry)
 		if err != nil {
 			return nil, err
 		}
 		ranks, err := p.Ranks(ctx, r)
 		return answer(s.runDocument(r, ranks), err)
 	})
-	does(a, huma.Operation{OperationID: "get-run", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/runs/{run}", Tags: []string{tagBuilds}, Summary: "A build, and how far it is"},
-		func(ctx context.Context, in *oneRun) (*body[api.Run], error) {
-			p, err := s.hosted()
-			if err != nil {
-				return nil, err
-			}
-			r, err := p.Run(ctx, asks(ctx).Who, in.Org, in.Project, in.Run)
+	served(a, huma.Operation{OperationID: "get-run", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/runs/{run}", Tags: []string{tagBuilds}, Summary: "A build, and how far it is"},
+		func(ctx context.Context, p *platform.Service, who platform.Who, in *oneRun) (*body[api.Run], error) {
+			r, err := p.Run(ctx, who, in.Org, in.Project, in.Run)
 			if err != nil {
 				return nil, err
 			}
 			ranks, err := p.Ranks(ctx, r)
 			return answer(s.runDocument(r, ranks), err)
 		})
-	does(a, huma.Operation{OperationID: "cancel-run", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/runs/{run}/cancel", Tags: []string{tagBuilds}, DefaultStatus: http.StatusNoContent, Summary: "End a build, or take it out of the queue"},
-		func(ctx context.Context, in *oneRun) (*none, error) {
-			p, err := s.hosted()
-			if err != nil {
-				return nil, err
-			}
-			return done(p.Cancel(ctx, asks(ctx).Who, in.Org, in.Project, in.Run))
+	served(a, huma.Operation{OperationID: "cancel-run", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/runs/{run}/cancel", Tags: []string{tagBuilds}, DefaultStatus: http.StatusNoContent, Summary: "End a build, or take it out of the queue"},
+		func(ctx context.Context, p *platform.Service, who platform.Who, in *oneRun) (*none, error) {
+			return done(p.Cancel(ctx, who, in.Org, in.Project, in.Run))
 		})
 	a.raw(mux, huma.Operation{OperationID: "watch-runs", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/events", Tags: []string{tagBuilds}, Errors: []int{http.StatusBadGateway}, Summary: "How far the project's builds are, as they go on",
 		Description: "Server-sent events of type run, each the state of the build that changed last since the server's start, whatever its branch; comments in between keep the connection."}, "text/event-stream", "Events without end", nil, s.apiEvents)

@@ -50,81 +50,57 @@ type auditBody struct {
 // orgAPI is organizations and their members.
 func (a surface) orgAPI() {
 	s := a.Server
-	does(a, huma.Operation{OperationID: "list-organizations", Method: http.MethodGet, Path: "/api/v1/orgs", Tags: []string{tagOrgs}, Summary: "The organizations that you are in; for an administrator all"},
-		func(ctx context.Context, _ *struct{}) (*body[orgsBody], error) {
-			p, err := s.hosted()
-			if err != nil {
-				return nil, err
-			}
-			rows, err := p.Orgs(ctx, asks(ctx).Who)
+	served(a, huma.Operation{OperationID: "list-organizations", Method: http.MethodGet, Path: "/api/v1/orgs", Tags: []string{tagOrgs}, Summary: "The organizations that you are in; for an administrator all"},
+		func(ctx context.Context, p *platform.Service, who platform.Who, _ *struct{}) (*body[orgsBody], error) {
+			rows, err := p.Orgs(ctx, who)
 			out := orgsBody{Organizations: []api.Org{}}
 			for _, o := range rows {
 				out.Organizations = append(out.Organizations, api.Org{Name: o.Name, Tier: o.Tier, Created: o.Created})
 			}
 			return answer(out, err)
 		})
-	does(a, huma.Operation{OperationID: "create-organization", Method: http.MethodPost, Path: "/api/v1/orgs", Tags: []string{tagOrgs}, DefaultStatus: http.StatusCreated, Summary: "Make an organization, and own it"},
-		func(ctx context.Context, in *struct {
+	served(a, huma.Operation{OperationID: "create-organization", Method: http.MethodPost, Path: "/api/v1/orgs", Tags: []string{tagOrgs}, DefaultStatus: http.StatusCreated, Summary: "Make an organization, and own it"},
+		func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 			Body struct {
 				Name string `json:"name" minLength:"1" maxLength:"64"`
 			}
 		}) (*body[api.OrgDetail], error) {
-			p, err := s.hosted()
-			if err != nil {
-				return nil, err
-			}
-			if err := p.CreateOrg(ctx, asks(ctx).Who, in.Body.Name); err != nil {
+			if err := p.CreateOrg(ctx, who, in.Body.Name); err != nil {
 				return nil, err
 			}
 			// Its maker is a member from now on, which who asked is not yet.
 			return answer(api.OrgDetail{Org: api.Org{Name: in.Body.Name, Tier: string(s.firstTier()), Created: time.Now().UTC()}, Quota: quotaDocument(access.QuotaOf(s.firstTier())), Members: []api.Member{}}, nil)
 		})
-	does(a, huma.Operation{OperationID: "get-organization", Method: http.MethodGet, Path: "/api/v1/orgs/{org}", Tags: []string{tagOrgs}, Summary: "An organization, its members and its tier's limits"},
-		func(ctx context.Context, in *InOrg) (*body[api.OrgDetail], error) {
-			p, err := s.hosted()
-			if err != nil {
-				return nil, err
-			}
-			o, err := p.Org(ctx, asks(ctx).Who, in.Org)
+	served(a, huma.Operation{OperationID: "get-organization", Method: http.MethodGet, Path: "/api/v1/orgs/{org}", Tags: []string{tagOrgs}, Summary: "An organization, its members and its tier's limits"},
+		func(ctx context.Context, p *platform.Service, who platform.Who, in *InOrg) (*body[api.OrgDetail], error) {
+			o, err := p.Org(ctx, who, in.Org)
 			return answer(orgDocument(o), err)
 		})
-	does(a, huma.Operation{OperationID: "set-member", Method: http.MethodPut, Path: "/api/v1/orgs/{org}/members/{user}", Tags: []string{tagOrgs}, DefaultStatus: http.StatusNoContent, Summary: "Make a user a member, or change the role"},
-		func(ctx context.Context, in *struct {
+	served(a, huma.Operation{OperationID: "set-member", Method: http.MethodPut, Path: "/api/v1/orgs/{org}/members/{user}", Tags: []string{tagOrgs}, DefaultStatus: http.StatusNoContent, Summary: "Make a user a member, or change the role"},
+		func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 			MemberInput
 			Body roleBody
 		}) (*none, error) {
-			p, err := s.hosted()
-			if err != nil {
-				return nil, err
-			}
-			return done(p.SetMember(ctx, asks(ctx).Who, in.Org, in.User, access.Role(in.Body.Role)))
+			return done(p.SetMember(ctx, who, in.Org, in.User, access.Role(in.Body.Role)))
 		})
-	does(a, huma.Operation{OperationID: "remove-member", Method: http.MethodDelete, Path: "/api/v1/orgs/{org}/members/{user}", Tags: []string{tagOrgs}, DefaultStatus: http.StatusNoContent,
-		Summary: "End a membership", Description: "Everybody may end his own."}, func(ctx context.Context, in *MemberInput) (*none, error) {
-		p, err := s.hosted()
-		if err != nil {
-			return nil, err
-		}
-		return done(p.RemoveMember(ctx, asks(ctx).Who, in.Org, in.User))
+	served(a, huma.Operation{OperationID: "remove-member", Method: http.MethodDelete, Path: "/api/v1/orgs/{org}/members/{user}", Tags: []string{tagOrgs}, DefaultStatus: http.StatusNoContent,
+		Summary: "End a membership", Description: "Everybody may end his own."}, func(ctx context.Context, p *platform.Service, who platform.Who, in *MemberInput) (*none, error) {
+		return done(p.RemoveMember(ctx, who, in.Org, in.User))
 	})
-	does(a, huma.Operation{OperationID: "create-invitation", Method: http.MethodPost, Path: "/api/v1/orgs/{org}/invitations", Tags: []string{tagOrgs}, DefaultStatus: http.StatusCreated, Summary: "Make a one-time link to join"},
-		func(ctx context.Context, in *struct {
+	served(a, huma.Operation{OperationID: "create-invitation", Method: http.MethodPost, Path: "/api/v1/orgs/{org}/invitations", Tags: []string{tagOrgs}, DefaultStatus: http.StatusCreated, Summary: "Make a one-time link to join"},
+		func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 			InOrg
 			Body roleBody
 		}) (*body[api.Secret], error) {
-			p, err := s.hosted()
-			if err != nil {
-				return nil, err
-			}
-			secret, err := p.Invite(ctx, asks(ctx).Who, in.Org, access.Role(in.Body.Role))
+			secret, err := p.Invite(ctx, who, in.Org, access.Role(in.Body.Role))
 			return answer(s.linkSecret(secret), err)
 		})
-	does(a, huma.Operation{OperationID: "get-audit-log", Method: http.MethodGet, Path: "/api/v1/orgs/{org}/audit", Tags: []string{tagOrgs}, Summary: "Who did what in an organization",
-		Description: "For its owners and auditors."}, func(ctx context.Context, in *struct {
+	served(a, huma.Operation{OperationID: "get-audit-log", Method: http.MethodGet, Path: "/api/v1/orgs/{org}/audit", Tags: []string{tagOrgs}, Summary: "Who did what in an organization",
+		Description: "For its owners and auditors."}, func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 		InOrg
 		AuditQuery
 	}) (*body[auditBody], error) {
-		return s.auditPage(ctx, in.Org, in.AuditQuery)
+		return auditPage(ctx, p, who, in.Org, in.AuditQuery)
 	})
 }
 
@@ -171,12 +147,8 @@ func auditEntry(e store.Audit) api.AuditEntry {
 
 // auditPage is a piece of an organization's audit log, or, if org is empty, of the
 // platform's.
-func (s *Server) auditPage(ctx context.Context, org string, q AuditQuery) (*body[auditBody], error) {
-	p, err := s.hosted()
-	if err != nil {
-		return nil, err
-	}
-	rows, err := p.Audit(ctx, asks(ctx).Who, org, q.Before, q.Limit+1)
+func auditPage(ctx context.Context, p *platform.Service, who platform.Who, org string, q AuditQuery) (*body[auditBody], error) {
+	rows, err := p.Audit(ctx, who, org, q.Before, q.Limit+1)
 	out := auditBody{Entries: []api.AuditEntry{}}
 	for i, e := range rows {
 		if i == q.Limit {
@@ -240,47 +212,37 @@ func (a surface) adminAPI(mux *http.ServeMux) {
 		"application/x-ndjson", "AuditEntry documents, newest first", nil, s.auditExport)
 	a.raw(mux, huma.Operation{OperationID: "export-platform-audit-log", Method: http.MethodGet, Path: "/api/v1/audit.ndjson", Tags: []string{tagAdmin}, Summary: "The whole audit log of the platform, one entry a line"},
 		"application/x-ndjson", "AuditEntry documents, newest first", nil, s.auditExport)
-	does(a, huma.Operation{OperationID: "get-platform-audit-log", Method: http.MethodGet, Path: "/api/v1/audit", Tags: []string{tagAdmin}, Summary: "Who did what on the platform"},
-		func(ctx context.Context, in *AuditQuery) (*body[auditBody], error) { return s.auditPage(ctx, "", *in) })
-	does(a, huma.Operation{OperationID: "set-tier", Method: http.MethodPut, Path: "/api/v1/orgs/{org}/tier", Tags: []string{tagAdmin}, DefaultStatus: http.StatusNoContent, Summary: "Move an organization to a tier"},
-		func(ctx context.Context, in *struct {
+	served(a, huma.Operation{OperationID: "get-platform-audit-log", Method: http.MethodGet, Path: "/api/v1/audit", Tags: []string{tagAdmin}, Summary: "Who did what on the platform"},
+		func(ctx context.Context, p *platform.Service, who platform.Who, in *AuditQuery) (*body[auditBody], error) {
+			return auditPage(ctx, p, who, "", *in)
+		})
+	served(a, huma.Operation{OperationID: "set-tier", Method: http.MethodPut, Path: "/api/v1/orgs/{org}/tier", Tags: []string{tagAdmin}, DefaultStatus: http.StatusNoContent, Summary: "Move an organization to a tier"},
+		func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 			InOrg
 			Body struct {
 				Tier string `json:"tier" enum:"free,team,enterprise"`
 			}
 		}) (*none, error) {
-			p, err := s.hosted()
-			if err != nil {
-				return nil, err
-			}
-			return done(p.SetTier(ctx, asks(ctx).Who, in.Org, access.Tier(in.Body.Tier)))
+			return done(p.SetTier(ctx, who, in.Org, access.Tier(in.Body.Tier)))
 		})
-	does(a, huma.Operation{OperationID: "list-users", Method: http.MethodGet, Path: "/api/v1/users", Tags: []string{tagAdmin}, Summary: "All accounts"},
-		func(ctx context.Context, _ *struct{}) (*body[usersBody], error) {
-			p, err := s.hosted()
-			if err != nil {
-				return nil, err
-			}
-			rows, err := p.Users(ctx, asks(ctx).Who)
+	served(a, huma.Operation{OperationID: "list-users", Method: http.MethodGet, Path: "/api/v1/users", Tags: []string{tagAdmin}, Summary: "All accounts"},
+		func(ctx context.Context, p *platform.Service, who platform.Who, _ *struct{}) (*body[usersBody], error) {
+			rows, err := p.Users(ctx, who)
 			out := usersBody{Users: []api.User{}}
 			for _, u := range rows {
 				out.Users = append(out.Users, api.User{Name: u.Name, Display: u.Display, Administrator: u.Admin, Disabled: u.Disabled, Created: u.Created})
 			}
 			return answer(out, err)
 		})
-	does(a, huma.Operation{OperationID: "set-user", Method: http.MethodPut, Path: "/api/v1/users/{user}", Tags: []string{tagAdmin}, DefaultStatus: http.StatusNoContent, Summary: "Make a user an administrator, or disable the account"},
-		func(ctx context.Context, in *struct {
+	served(a, huma.Operation{OperationID: "set-user", Method: http.MethodPut, Path: "/api/v1/users/{user}", Tags: []string{tagAdmin}, DefaultStatus: http.StatusNoContent, Summary: "Make a user an administrator, or disable the account"},
+		func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 			User string `path:"user" maxLength:"64" doc:"Login name"`
 			Body struct {
 				Administrator bool `json:"administrator"`
 				Disabled      bool `json:"disabled"`
 			}
 		}) (*none, error) {
-			p, err := s.hosted()
-			if err != nil {
-				return nil, err
-			}
-			return done(p.SetUser(ctx, asks(ctx).Who, in.User, in.Body.Administrator, in.Body.Disabled))
+			return done(p.SetUser(ctx, who, in.User, in.Body.Administrator, in.Body.Disabled))
 		})
 	does(a, huma.Operation{OperationID: "create-password-link", Method: http.MethodPost, Path: "/api/v1/users/{user}/password-links", Tags: []string{tagAdmin}, DefaultStatus: http.StatusCreated, Summary: "Make a one-time link that sets a user's password anew"},
 		func(ctx context.Context, in *struct {

@@ -11,6 +11,7 @@ import (
 
 	"hallmark/internal/api"
 	"hallmark/internal/digest"
+	"hallmark/internal/plan"
 	"hallmark/internal/platform"
 	"hallmark/internal/project"
 	"hallmark/internal/status"
@@ -52,17 +53,13 @@ func (a surface) projectAPI() {
 			}
 			return answer(out, err)
 		})
-	does(a, huma.Operation{OperationID: "create-project", Method: http.MethodPost, Path: "/api/v1/projects", Tags: []string{tagProjects}, DefaultStatus: http.StatusCreated,
-		Summary: "Make a project", Description: "With a first commit that asks for nothing."}, func(ctx context.Context, in *struct {
+	served(a, huma.Operation{OperationID: "create-project", Method: http.MethodPost, Path: "/api/v1/projects", Tags: []string{tagProjects}, DefaultStatus: http.StatusCreated,
+		Summary: "Make a project", Description: "With a first commit that asks for nothing."}, func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 		Body struct {
 			Project string     `json:"project" maxLength:"130" doc:"ORG/PROJECT"`
 			AtTime  *time.Time `json:"at_time,omitempty" doc:"Catalog time; default: now"`
 		}
 	}) (*body[api.Project], error) {
-		p, err := s.hosted()
-		if err != nil {
-			return nil, err
-		}
 		org, name, err := project.ParseName(in.Body.Project)
 		if err != nil {
 			return nil, err
@@ -71,7 +68,7 @@ func (a surface) projectAPI() {
 		if in.Body.AtTime != nil {
 			at = *in.Body.AtTime
 		}
-		if _, err := p.CreateProject(ctx, asks(ctx).Who, org, name, at); err != nil {
+		if _, err := p.CreateProject(ctx, who, org, name, at); err != nil {
 			return nil, err
 		}
 		return answer(s.projectDocument(ctx, org, name))
@@ -97,57 +94,37 @@ func (a surface) projectAPI() {
 			}
 			return answer(p.Document, nil)
 		})
-	does(a, huma.Operation{OperationID: "get-settings", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/settings", Tags: []string{tagProjects}, Summary: "Who may see a project, and what it demands"},
-		func(ctx context.Context, in *InProject) (*body[api.Settings], error) {
-			p, err := s.hosted()
-			if err != nil {
-				return nil, err
-			}
-			v, err := p.Settings(ctx, asks(ctx).Who, in.Org, in.Project)
+	served(a, huma.Operation{OperationID: "get-settings", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/settings", Tags: []string{tagProjects}, Summary: "Who may see a project, and what it demands"},
+		func(ctx context.Context, p *platform.Service, who platform.Who, in *InProject) (*body[api.Settings], error) {
+			v, err := p.Settings(ctx, who, in.Org, in.Project)
 			return answer(api.Settings{Public: v.Public, RequireSecure: v.RequireSecure}, err)
 		})
-	does(a, huma.Operation{OperationID: "set-settings", Method: http.MethodPut, Path: "/api/v1/projects/{org}/{project}/settings", Tags: []string{tagProjects}, DefaultStatus: http.StatusNoContent, Summary: "Change who may see a project, and what it demands"},
-		func(ctx context.Context, in *struct {
+	served(a, huma.Operation{OperationID: "set-settings", Method: http.MethodPut, Path: "/api/v1/projects/{org}/{project}/settings", Tags: []string{tagProjects}, DefaultStatus: http.StatusNoContent, Summary: "Change who may see a project, and what it demands"},
+		func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 			InProject
 			Body api.Settings
 		}) (*none, error) {
-			p, err := s.hosted()
-			if err != nil {
-				return nil, err
-			}
-			return done(p.SetSettings(ctx, asks(ctx).Who, store.Settings{Org: in.Org, Name: in.Project, Public: in.Body.Public, RequireSecure: in.Body.RequireSecure}))
+			return done(p.SetSettings(ctx, who, store.Settings{Org: in.Org, Name: in.Project, Public: in.Body.Public, RequireSecure: in.Body.RequireSecure}))
 		})
-	does(a, huma.Operation{OperationID: "list-waivers", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/waivers", Tags: []string{tagProjects}, Summary: "A project's waivers"},
-		func(ctx context.Context, in *InProject) (*body[waiversBody], error) {
-			p, err := s.hosted()
-			if err != nil {
-				return nil, err
-			}
-			rows, err := p.Waivers(ctx, asks(ctx).Who, in.Org, in.Project)
+	served(a, huma.Operation{OperationID: "list-waivers", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/waivers", Tags: []string{tagProjects}, Summary: "A project's waivers"},
+		func(ctx context.Context, p *platform.Service, who platform.Who, in *InProject) (*body[waiversBody], error) {
+			rows, err := p.Waivers(ctx, who, in.Org, in.Project)
 			out := waiversBody{Waivers: []api.Waiver{}}
 			for _, w := range rows {
 				out.Waivers = append(out.Waivers, api.Waiver{ID: w.ID, PURL: w.PURL, Owner: w.Owner, Reason: w.Reason, Created: w.Created, Expires: w.Expires, Ended: moment(w.Ended)})
 			}
 			return answer(out, err)
 		})
-	does(a, huma.Operation{OperationID: "create-waiver", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/waivers", Tags: []string{tagProjects}, DefaultStatus: http.StatusNoContent,
-		Summary: "Grant a waiver", Description: "It answers a gate. It changes neither class nor percentage."}, func(ctx context.Context, in *waiverInput) (*none, error) {
-		p, err := s.hosted()
-		if err != nil {
-			return nil, err
-		}
-		return done(p.Waive(ctx, asks(ctx).Who, in.Org, in.Project, in.Body.PURL, in.Body.Owner, in.Body.Reason, in.Body.Expires))
+	served(a, huma.Operation{OperationID: "create-waiver", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/waivers", Tags: []string{tagProjects}, DefaultStatus: http.StatusNoContent,
+		Summary: "Grant a waiver", Description: "It answers a gate. It changes neither class nor percentage."}, func(ctx context.Context, p *platform.Service, who platform.Who, in *waiverInput) (*none, error) {
+		return done(p.Waive(ctx, who, in.Org, in.Project, in.Body.PURL, in.Body.Owner, in.Body.Reason, in.Body.Expires))
 	})
-	does(a, huma.Operation{OperationID: "end-waiver", Method: http.MethodDelete, Path: "/api/v1/projects/{org}/{project}/waivers/{id}", Tags: []string{tagProjects}, DefaultStatus: http.StatusNoContent, Summary: "Take a waiver back"},
-		func(ctx context.Context, in *struct {
+	served(a, huma.Operation{OperationID: "end-waiver", Method: http.MethodDelete, Path: "/api/v1/projects/{org}/{project}/waivers/{id}", Tags: []string{tagProjects}, DefaultStatus: http.StatusNoContent, Summary: "Take a waiver back"},
+		func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 			InProject
 			ID string `path:"id" maxLength:"64"`
 		}) (*none, error) {
-			p, err := s.hosted()
-			if err != nil {
-				return nil, err
-			}
-			return done(p.EndWaiver(ctx, asks(ctx).Who, in.Org, in.Project, in.ID))
+			return done(p.EndWaiver(ctx, who, in.Org, in.Project, in.ID))
 		})
 }
 
@@ -189,6 +166,14 @@ type commitBody struct {
 	Build bool `json:"build,omitempty" doc:"Queue its build as well"`
 }
 
+type overridesBody struct {
+	Overrides []plan.PackageOverrides `json:"overrides" doc:"In the order of their files' names"`
+}
+
+// maxChangeBody bounds a request that brings a change: with overrides it may have
+// patches.
+const maxChangeBody = 8 << 20
+
 type revertBody struct {
 	Commit string `json:"commit" maxLength:"100" doc:"The commit whose configuration shall be that of the next"`
 	Branch string `json:"branch,omitempty" maxLength:"64" doc:"Empty: the default one"`
@@ -198,16 +183,12 @@ type revertBody struct {
 // commitAPI is a project's line of commits.
 func (a surface) commitAPI() {
 	s := a.Server
-	does(a, huma.Operation{OperationID: "list-commits", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/commits", Tags: []string{tagProjects}, Summary: "A project's history"},
-		func(ctx context.Context, in *struct {
+	served(a, huma.Operation{OperationID: "list-commits", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/commits", Tags: []string{tagProjects}, Summary: "A project's history"},
+		func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 			OnBranch
 			Limit int `query:"limit" minimum:"1" maximum:"1000" default:"50"`
 		}) (*body[commitsBody], error) {
-			p, err := s.hosted()
-			if err != nil {
-				return nil, err
-			}
-			rows, err := p.History(ctx, asks(ctx).Who, in.Org, in.Project, in.Branch, in.Limit)
+			rows, err := p.History(ctx, who, in.Org, in.Project, in.Branch, in.Limit)
 			out := commitsBody{Commits: []api.Commit{}}
 			for _, l := range rows {
 				out.Commits = append(out.Commits, api.CommitOf("commit:"+l.ID.String(), l.Commit))
@@ -223,13 +204,21 @@ func (a surface) commitAPI() {
 			c, err := s.opts.Platform.CommitOf(ctx, asks(ctx).Who, in.Org, in.Project, id)
 			return answer(api.CommitOf("commit:"+id.String(), c), err)
 		})
-	does(a, huma.Operation{OperationID: "propose-commit", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/proposals", Tags: []string{tagProjects}, DefaultStatus: http.StatusOK,
-		Summary: "What a change would commit", Description: "Nothing is stored."}, func(ctx context.Context, in *changeInput) (*body[api.Proposal], error) {
+	does(a, huma.Operation{OperationID: "get-overrides", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/overrides", Tags: []string{tagProjects}, Summary: "The overrides of a commit's own",
+		Description: "What builds of packages need and no rule can know, as the project says it; none if it has none. A change sends them in this form."}, func(ctx context.Context, in *OfCommit) (*body[overridesBody], error) {
+		id, err := s.commit(ctx, in.Org, in.Project, in.Commit)
+		if err != nil {
+			return nil, err
+		}
 		p, err := s.hosted()
 		if err != nil {
 			return nil, err
 		}
-		who := asks(ctx).Who
+		list, err := p.OverridesOf(ctx, asks(ctx).Who, in.Org, in.Project, id)
+		return answer(overridesBody{append([]plan.PackageOverrides{}, list...)}, err)
+	})
+	served(a, huma.Operation{OperationID: "propose-commit", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/proposals", Tags: []string{tagProjects}, DefaultStatus: http.StatusOK, MaxBodyBytes: maxChangeBody,
+		Summary: "What a change would commit", Description: "Nothing is stored."}, func(ctx context.Context, p *platform.Service, who platform.Who, in *changeInput) (*body[api.Proposal], error) {
 		next, head, err := p.Propose(ctx, who, in.Org, in.Project, in.Body.Branch, changeOf(in.Body))
 		if err != nil {
 			return nil, err
@@ -241,36 +230,28 @@ func (a surface) commitAPI() {
 		id, _, err := next.ID()
 		return answer(api.Proposal{Head: "commit:" + head.String(), Commit: api.CommitOf(id, next), Diff: DiffDocument(p.DiffOf(old, next))}, err)
 	})
-	does(a, huma.Operation{OperationID: "create-commit", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/commits", Tags: []string{tagProjects}, DefaultStatus: http.StatusCreated,
-		Summary: "Change a project", Description: "One commit on top of a branch, and, if asked for, its build, both or neither."}, func(ctx context.Context, in *struct {
+	served(a, huma.Operation{OperationID: "create-commit", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/commits", Tags: []string{tagProjects}, DefaultStatus: http.StatusCreated, MaxBodyBytes: maxChangeBody,
+		Summary: "Change a project", Description: "One commit on top of a branch, and, if asked for, its build, both or neither."}, func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 		InProject
 		Body commitBody
 	}) (*body[api.Committed], error) {
-		p, err := s.hosted()
-		if err != nil {
-			return nil, err
-		}
 		expected, err := commitID(in.Body.Expected)
 		if err != nil {
 			return nil, err
 		}
-		id, err := p.Commit(ctx, asks(ctx).Who, in.Org, in.Project, in.Body.Branch, changeOf(in.Body.Change), expected, in.Body.Build)
+		id, err := p.Commit(ctx, who, in.Org, in.Project, in.Body.Branch, changeOf(in.Body.Change), expected, in.Body.Build)
 		return s.committed(ctx, in.InProject, id, in.Body.Build, err)
 	})
-	does(a, huma.Operation{OperationID: "revert-to-commit", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/reverts", Tags: []string{tagProjects}, DefaultStatus: http.StatusCreated,
-		Summary: "Ask again for what an earlier commit asked for"}, func(ctx context.Context, in *struct {
+	served(a, huma.Operation{OperationID: "revert-to-commit", Method: http.MethodPost, Path: "/api/v1/projects/{org}/{project}/reverts", Tags: []string{tagProjects}, DefaultStatus: http.StatusCreated,
+		Summary: "Ask again for what an earlier commit asked for"}, func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 		InProject
 		Body revertBody
 	}) (*body[api.Committed], error) {
-		p, err := s.hosted()
-		if err != nil {
-			return nil, err
-		}
 		to, err := commitID(in.Body.Commit)
 		if err != nil {
 			return nil, err
 		}
-		id, err := p.Revert(ctx, asks(ctx).Who, in.Org, in.Project, in.Body.Branch, to, in.Body.Build)
+		id, err := p.Revert(ctx, who, in.Org, in.Project, in.Body.Branch, to, in.Body.Build)
 		return s.committed(ctx, in.InProject, id, in.Body.Build, err)
 	})
 	does(a, huma.Operation{OperationID: "get-diff", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/diff", Tags: []string{tagProjects}, Summary: "What changes from one commit to another"},
@@ -301,7 +282,7 @@ func (a surface) commitAPI() {
 }
 
 func changeOf(c api.Change) platform.Change {
-	return platform.Change{Add: c.Add, Remove: c.Remove, AtTime: c.AtTime, Policy: c.Policy, OnUnproven: c.OnUnproven, Message: c.Message}
+	return platform.Change{Add: c.Add, Remove: c.Remove, AtTime: c.AtTime, Policy: c.Policy, OnUnproven: c.OnUnproven, Message: c.Message, Overrides: c.Overrides}
 }
 
 // DiffDocument is a difference as the API shows it.

@@ -11,6 +11,23 @@ import (
 	"hallmark/internal/platform"
 )
 
+// RunPriority is where a run shall stand in the queue.
+type RunPriority struct {
+	Run  string `path:"run" maxLength:"64"`
+	Body struct {
+		Priority string `json:"priority" enum:"high,normal,low"`
+	}
+}
+
+// set reads the priority and sets it.
+func (in RunPriority) set(do func(run string, level int) error) (*none, error) {
+	level, err := platform.LevelOf(in.Body.Priority)
+	if err != nil {
+		return nil, err
+	}
+	return done(do(in.Run, level))
+}
+
 // watchAPI is a run while it goes on: its steps, and what they say.
 func (a surface) watchAPI(mux *http.ServeMux) {
 	s := a.Server
@@ -36,14 +53,10 @@ func (a surface) watchAPI(mux *http.ServeMux) {
 			}
 			return answer(out, nil)
 		})
-	does(a, huma.Operation{OperationID: "list-attempts", Method: http.MethodGet, Path: run + "/attempts", Tags: []string{tagBuilds}, Summary: "The attempts at a build that have ended",
+	served(a, huma.Operation{OperationID: "list-attempts", Method: http.MethodGet, Path: run + "/attempts", Tags: []string{tagBuilds}, Summary: "The attempts at a build that have ended",
 		Description: "The first one first. What the end of the server cut off goes on with the next one, as does what failed and may pass."},
-		func(ctx context.Context, in *oneRun) (*body[api.Attempts], error) {
-			p, err := s.hosted()
-			if err != nil {
-				return nil, err
-			}
-			rows, err := p.Attempts(ctx, asks(ctx).Who, in.Org, in.Project, in.Run)
+		func(ctx context.Context, p *platform.Service, who platform.Who, in *oneRun) (*body[api.Attempts], error) {
+			rows, err := p.Attempts(ctx, who, in.Org, in.Project, in.Run)
 			out := api.Attempts{Attempts: []api.Attempt{}}
 			for _, r := range rows {
 				out.Attempts = append(out.Attempts, api.Attempt{Number: r.Seq, State: string(r.State), Message: r.Message, Started: r.Started, Ended: r.Ended})
@@ -64,52 +77,24 @@ func (a surface) watchAPI(mux *http.ServeMux) {
 	a.raw(mux, huma.Operation{OperationID: "watch-run", Method: http.MethodGet, Path: run + "/events", Tags: []string{tagBuilds}, Errors: []int{http.StatusBadGateway}, Summary: "A build as it goes on",
 		Description: "Server-sent events: run (how far it is), steps (all of them, when one changes), log (what the step says that was asked for), end. A watcher that is too slow is told how many bytes of a log it missed (left)."},
 		"text/event-stream", "Events until the run has ended", []*huma.Param{step, from}, func(w http.ResponseWriter, r *http.Request) { s.runFeed(w, r, s.failAPI, false) })
-	does(a, huma.Operation{OperationID: "set-run-priority", Method: http.MethodPost, Path: run + "/priority", Tags: []string{tagBuilds}, DefaultStatus: http.StatusNoContent,
-		Summary: "Raise or lower a build among its organization's", Description: "For owners and maintainers. Organizations take turns: it takes no turn from another one."}, func(ctx context.Context, in *struct {
+	served(a, huma.Operation{OperationID: "set-run-priority", Method: http.MethodPost, Path: run + "/priority", Tags: []string{tagBuilds}, DefaultStatus: http.StatusNoContent,
+		Summary: "Raise or lower a build among its organization's", Description: "For owners and maintainers. Organizations take turns: it takes no turn from another one."}, func(ctx context.Context, p *platform.Service, who platform.Who, in *struct {
 		InProject
-		Run  string `path:"run" maxLength:"64"`
-		Body struct {
-			Priority string `json:"priority" enum:"high,normal,low"`
-		}
+		RunPriority
 	}) (*none, error) {
-		p, err := s.hosted()
-		if err != nil {
-			return nil, err
-		}
-		level, err := platform.LevelOf(in.Body.Priority)
-		if err != nil {
-			return nil, err
-		}
-		return done(p.SetLevel(ctx, asks(ctx).Who, in.Org, in.Project, in.Run, level))
+		return in.set(func(run string, level int) error { return p.SetLevel(ctx, who, in.Org, in.Project, run, level) })
 	})
-	does(a, huma.Operation{OperationID: "list-queue", Method: http.MethodGet, Path: "/api/v1/queue", Tags: []string{tagBuilds}, Summary: "All builds that wait or run, in their order",
-		Description: "For administrators: whose each is, and nothing of what it builds."}, func(ctx context.Context, _ *struct{}) (*body[api.Queue], error) {
-		p, err := s.hosted()
-		if err != nil {
-			return nil, err
-		}
-		rows, err := p.Line(ctx, asks(ctx).Who)
+	served(a, huma.Operation{OperationID: "list-queue", Method: http.MethodGet, Path: "/api/v1/queue", Tags: []string{tagBuilds}, Summary: "All builds that wait or run, in their order",
+		Description: "For administrators: whose each is, and nothing of what it builds."}, func(ctx context.Context, p *platform.Service, who platform.Who, _ *struct{}) (*body[api.Queue], error) {
+		rows, err := p.Line(ctx, who)
 		out := api.Queue{Runs: []api.Queued{}}
 		for _, q := range rows {
 			out.Runs = append(out.Runs, api.Queued{ID: q.ID, Org: q.Org, State: string(q.State), Created: q.Created, Place: q.Place, Priority: platform.LevelName(q.Level), Over: platform.LevelName(q.Over)})
 		}
 		return answer(out, err)
 	})
-	does(a, huma.Operation{OperationID: "set-queue-priority", Method: http.MethodPost, Path: "/api/v1/queue/{run}/priority", Tags: []string{tagBuilds}, DefaultStatus: http.StatusNoContent,
-		Summary: "Raise or lower a build among all", Description: "For administrators."}, func(ctx context.Context, in *struct {
-		Run  string `path:"run" maxLength:"64"`
-		Body struct {
-			Priority string `json:"priority" enum:"high,normal,low"`
-		}
-	}) (*none, error) {
-		p, err := s.hosted()
-		if err != nil {
-			return nil, err
-		}
-		level, err := platform.LevelOf(in.Body.Priority)
-		if err != nil {
-			return nil, err
-		}
-		return done(p.SetOver(ctx, asks(ctx).Who, in.Run, level))
+	served(a, huma.Operation{OperationID: "set-queue-priority", Method: http.MethodPost, Path: "/api/v1/queue/{run}/priority", Tags: []string{tagBuilds}, DefaultStatus: http.StatusNoContent,
+		Summary: "Raise or lower a build among all", Description: "For administrators."}, func(ctx context.Context, p *platform.Service, who platform.Who, in *RunPriority) (*none, error) {
+		return in.set(func(run string, level int) error { return p.SetOver(ctx, who, run, level) })
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/jobs"
+	"hallmark/internal/plan"
 	"hallmark/internal/platform"
 	"hallmark/internal/project"
 	"hallmark/internal/store"
@@ -322,6 +323,7 @@ type configurationView struct {
 	Commit     project.Commit
 	Searchable bool
 	Found      found
+	Own        []plan.PackageOverrides // of the commit
 }
 
 func (s *Server) configurationPage(w http.ResponseWriter, r *http.Request) {
@@ -332,6 +334,12 @@ func (s *Server) configurationPage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v := configurationView{projectHead: s.projectHead(ctx, org, name, "configuration"), Head: h[0].ID, Commit: h[0].Commit}
+	if h[0].Overrides != "" {
+		if v.Own, err = s.opts.Platform.OverridesOf(ctx, asks(ctx).Who, org, name, h[0].ID); err != nil {
+			s.failPage(w, r, err)
+			return
+		}
+	}
 	// Who may not search, such as a visitor of a public project, has no search.
 	if q := r.URL.Query(); s.opts.Catalog != nil && s.opts.Platform.Search(asks(ctx).Who) == nil {
 		if v.Found, _, err = s.find(r, q.Get("q"), q.Get("lookup") == "1"); err != nil {

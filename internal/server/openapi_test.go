@@ -101,7 +101,7 @@ func TestOperationsAreDescribed(t *testing.T) {
 		"list-organizations", "create-organization", "get-organization", "set-member", "remove-member", "create-invitation", "get-audit-log", "export-audit-log", "get-platform-audit-log",
 		"export-platform-audit-log", "set-tier", "list-users", "set-user", "create-password-link", "list-projects", "create-project", "get-project", "get-status", "get-settings", "set-settings",
 		"list-waivers", "create-waiver", "end-waiver", "list-commits", "get-commit", "propose-commit", "create-commit", "revert-to-commit", "get-diff", "get-commit-status", "list-runs", "create-run",
-		"get-run", "cancel-run", "watch-runs", "list-steps", "get-running-log", "watch-run", "set-run-priority", "list-queue", "set-queue-priority", "explain-artifact", "ask-gate", "find-log", "get-log-text", "get-plan", "get-lock", "export-evidence", "list-evidence"} {
+		"get-run", "cancel-run", "watch-runs", "list-steps", "get-running-log", "watch-run", "set-run-priority", "list-queue", "set-queue-priority", "explain-artifact", "ask-gate", "find-log", "get-log-text", "forecast-build", "build-package", "rebuild-artifact", "get-run-result", "get-overrides", "start-inspection", "get-inspection", "end-inspection", "get-seed", "create-seed-candidate", "get-plan", "get-lock", "export-evidence", "list-evidence"} {
 		if !seen[name] {
 			t.Errorf("the operation %s is gone: names are stable", name)
 		}

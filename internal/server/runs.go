@@ -251,6 +251,9 @@ func (s *Server) postQueue(ctx context.Context, _ *http.Request, f url.Values) (
 // runState is how far a run is.
 func (s *Server) runState(r store.Run) jobs.State {
 	st := jobs.State{Run: r.ID, Project: r.Org + "/" + r.Name, Commit: "commit:" + r.Commit.String(), Asked: r.Asked, State: r.State, Message: r.Message, Since: r.Created, Doing: []jobs.Doing{}, Notes: []string{}}
+	if r.Task != nil {
+		st.What = r.Task.Says()
+	}
 	if !r.Finished.IsZero() {
 		st.Since = r.Finished
 	} else if !r.Started.IsZero() {

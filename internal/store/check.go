@@ -31,6 +31,8 @@ var pointers = []struct{ table, row, column string }{
 	{"evidence", "subject || '/' || name", "blob"},
 	{"pending", "blob", "blob"},
 	{"attempts", "run || '#' || seq", "document"},
+	{"tasks", "run", "overrides"},
+	{"tasks", "run", "result"},
 }
 
 // References calls fn with every blob that some row points at; a blob may come

@@ -83,6 +83,7 @@ var sealed = []sealedTable{
 	{"priorities", "run", []string{"run", "level", "over"}, 6},
 	{"attempts", "run || '#' || seq", []string{"run", "seq", "state", "message", "started", "ended", "document"}, 8},
 	{"held", "thing || ' ' || org || '/' || project", []string{"thing", "org", "project"}, 7},
+	{"tasks", "run", []string{"run", "kind", "what", "at", "overrides", "result"}, 9},
 }
 
 func tableOf(name string) sealedTable {

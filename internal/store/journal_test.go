@@ -99,6 +99,9 @@ func fill(t *testing.T, s *store.Store, b *blob.Store) {
 		must(s.SetPriority(ctx, store.Priority{Run: "r-" + name, Level: i, Over: -i}, by))
 		_, err := s.AddAttempt(ctx, store.Attempt{Run: "r-" + name, State: store.AttemptCutOff, Message: "why " + name, Started: at, Ended: at, Document: put("what " + name + " built")})
 		must(err)
+		must(s.AddRun(ctx, store.Run{ID: "task-" + name, Org: "acme", Name: "web", Commit: c2, Asked: name, Created: at,
+			Task: &store.Task{Kind: store.TaskBuild, What: name, At: at, Overrides: put("overrides " + name)}}, by, nil))
+		must(s.SetTaskResult(ctx, "task-"+name, put("result "+name)))
 	}
 	must(s.RevokeToken(ctx, "t-bob", by))
 	must(s.UseToken(ctx, "t-ann", at))

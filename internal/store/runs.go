@@ -28,7 +28,7 @@ const (
 func (s RunState) Done() bool { return s != RunQueued && s != RunRunning }
 
 // Run is the building of one commit by a server: solve, build what is missing,
-// rebuild, sign.
+// rebuild, sign; or a task of it.
 type Run struct {
 	bun.BaseModel `bun:"table:runs"`
 
@@ -43,6 +43,8 @@ type Run struct {
 	Created  time.Time     `bun:"created"`
 	Started  time.Time     `bun:"started,nullzero"`
 	Finished time.Time     `bun:"finished,nullzero"`
+
+	Task *Task `bun:"-"` // nil: the whole commit is built
 }
 
 func (r Run) place() place { return place{"runs", r.ID, "id = ?", []any{r.ID}} }
@@ -60,6 +62,11 @@ func (f Also) do(ctx context.Context, tx bun.Tx) error {
 
 // AddRun stores a run that is queued.
 func (s *Store) AddRun(ctx context.Context, r Run, by By, also Also) error {
+	if r.Task != nil {
+		if err := s.need("run "+r.ID, r.Task.Overrides); err != nil {
+			return err
+		}
+	}
 	return s.change(ctx, "run "+r.ID, func(ctx context.Context, tx bun.Tx) error { return s.addRun(ctx, tx, r, by, also) })
 }
 
@@ -68,10 +75,19 @@ func (s *Store) addRun(ctx context.Context, tx bun.Tx, r Run, by By, also Also) 
 	if err := insert(ctx, s, tx, &r, "its id is taken"); err != nil {
 		return err
 	}
+	entry := by.did("run.queue", r.Org, r.Name, r.Commit.String(), r.ID)
+	if r.Task != nil {
+		t := *r.Task
+		t.Run = r.ID
+		if err := s.addTask(ctx, tx, t); err != nil {
+			return err
+		}
+		entry = by.did("run."+string(t.Kind), r.Org, r.Name, t.What, r.ID)
+	}
 	if err := also.do(ctx, tx); err != nil {
 		return err
 	}
-	return s.record(ctx, tx, by.did("run.queue", r.Org, r.Name, r.Commit.String(), r.ID))
+	return s.record(ctx, tx, entry)
 }
 
 // Advance stores a commit whose document is stored, moves its branch from old
@@ -124,17 +140,33 @@ func utcOrZero(t time.Time) time.Time {
 
 // Run finds a run.
 func (s *Store) Run(ctx context.Context, id string) (Run, error) {
-	return one[Run](ctx, s, fmt.Sprintf("run %.40q", id), "id", "id = ?", id)
+	r, err := one[Run](ctx, s, fmt.Sprintf("run %.40q", id), "id", "id = ?", id)
+	if err != nil {
+		return r, err
+	}
+	rs, err := s.withTasks(ctx, []Run{r})
+	if err != nil {
+		return r, err
+	}
+	return rs[0], nil
 }
 
 // Runs lists a project's runs, newest first, at most limit.
 func (s *Store) Runs(ctx context.Context, org, name string, limit int) ([]Run, error) {
-	return list[Run](ctx, s, "runs", fmt.Sprintf("created DESC, id LIMIT %d", limit), "org = ? AND name = ?", org, name)
+	rs, err := list[Run](ctx, s, "runs", fmt.Sprintf("created DESC, id LIMIT %d", limit), "org = ? AND name = ?", org, name)
+	if err != nil {
+		return nil, err
+	}
+	return s.withTasks(ctx, rs)
 }
 
 // OpenRuns lists the runs that have not ended, oldest first.
 func (s *Store) OpenRuns(ctx context.Context) ([]Run, error) {
-	return list[Run](ctx, s, "runs", "created, id", "state IN ('queued', 'running')")
+	rs, err := list[Run](ctx, s, "runs", "created, id", "state IN ('queued', 'running')")
+	if err != nil {
+		return nil, err
+	}
+	return s.withTasks(ctx, rs)
 }
 
 // BuildTime is how long an organization's runs took that ended since a time.

@@ -14,6 +14,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"hallmark/internal/canonical"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/plan"
@@ -52,20 +53,18 @@ type overridePatch struct {
 	Why    string `yaml:"why"`
 }
 
-// Override is what is said of one project's versions.
-type Override struct {
-	Name    string          `json:"name"`
-	Entries []OverrideEntry `json:"entries"`
-}
+// Override is what is said of one project's versions; versions are PEP 440's.
+type Override = plan.PackageOverrides
 
 // OverrideEntry is what is said of some versions.
-type OverrideEntry struct {
-	Versions string        `json:"versions,omitempty"` // PEP 440; empty: every version
-	Change   plan.Override `json:"change"`
-}
+type OverrideEntry = plan.VersionOverride
 
-// maxOverrideFile bounds an override's file, in bytes.
-const maxOverrideFile = 1 << 20
+// Limits of overrides.
+const (
+	maxOverrideFile = 1 << 20 // bytes of one file
+	maxOverrides    = 500     // packages
+	maxAllOverrides = 2 << 20 // bytes of all, patches included, as they are kept
+)
 
 // Overrides reads all of a folder recipes/pypi: NAME.yaml, and the patches that
 // these name, beside them. Whatever is not in order is fault.Usage and names the
@@ -84,7 +83,132 @@ func Overrides(dir fs.FS, origin string) ([]Override, error) {
 		}
 		all = append(all, o)
 	}
-	return all, nil
+	return all, checkAll(all)
+}
+
+// OverridesID is the digest that a commit names overrides by; empty for none.
+func OverridesID(all []Override) (digest.Digest, error) {
+	if len(all) == 0 {
+		return "", nil
+	}
+	id, _, err := canonical.Digest(all)
+	return id, err
+}
+
+// checkAll is fault.Usage if there are more overrides than a project may have.
+func checkAll(all []Override) error {
+	if len(all) > maxOverrides {
+		return fault.New(fault.Usage, "recipes/pypi is about %d packages: at most %d", len(all), maxOverrides)
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	b, err := canonical.JSON(all)
+	if err == nil && len(b) > maxAllOverrides {
+		err = fault.New(fault.Usage, "recipes/pypi has %d bytes, with patches: at most %d", len(b), maxAllOverrides)
+	}
+	return err
+}
+
+// RenderOverrides gives overrides as the files of a folder recipes/pypi, by name:
+// read again they say the same. Two patches of one name that differ, and whatever
+// else no folder can hold, are fault.Usage.
+func RenderOverrides(all []Override) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	put := func(name string, b []byte) error {
+		if !fs.ValidPath(name) || strings.ContainsAny(name, "/\\:") || strings.HasPrefix(name, ".") {
+			return fault.New(fault.Usage, "overrides: %.80q is no name of a file", name)
+		}
+		if old, ok := files[name]; ok && !bytes.Equal(old, b) {
+			return fault.New(fault.Usage, "overrides: there are two files %.80q", name)
+		}
+		files[name] = b
+		return nil
+	}
+	for _, o := range all {
+		f := overrideFile{Name: o.Name}
+		for _, e := range o.Entries {
+			c := e.Change
+			x := overrideEntry{Versions: e.Versions}
+			for _, list := range []struct {
+				from []plan.Setting
+				to   *[]overrideSetting
+			}{{c.ConfigSettings, &x.ConfigSettings}, {c.Environment, &x.Environment}} {
+				for _, s := range list.from {
+					v := any(s.Values)
+					if len(s.Values) == 1 {
+						v = s.Values[0]
+					}
+					*list.to = append(*list.to, overrideSetting{s.Name, v, s.Why})
+				}
+			}
+			for _, s := range c.Requires {
+				x.Requires = append(x.Requires, overrideRequire{s.Name, s.Why})
+			}
+			for _, s := range c.Patches {
+				if err := put(s.File, []byte(s.Text)); err != nil {
+					return nil, err
+				}
+				x.Patches = append(x.Patches, overridePatch{s.File, s.Digest.String(), s.Why})
+			}
+			f.Overrides = append(f.Overrides, x)
+		}
+		b, err := yaml.Marshal(f)
+		if err != nil {
+			return nil, fault.New(fault.Usage, "overrides of %.80q: %w", o.Name, err)
+		}
+		if err := put(o.Name+".yaml", b); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+// CheckOverrides holds a project's own overrides that came in another way than as
+// files to the rules of those files: they are written as such and have to say the
+// same when these are read. What is not in order is fault.Usage and names the
+// package.
+func CheckOverrides(all []Override) error {
+	if err := checkAll(all); err != nil {
+		return err
+	}
+	for i, o := range all {
+		if err := CheckName(o.Name); err != nil {
+			return fault.New(fault.Usage, "overrides: %w", err)
+		}
+		if i > 0 && all[i-1].Name+".yaml" >= o.Name+".yaml" {
+			return fault.New(fault.Usage, "overrides: %s stands behind %s: want each package once, in the order of their files' names", o.Name, all[i-1].Name)
+		}
+	}
+	files, err := RenderOverrides(all)
+	if err != nil {
+		return err
+	}
+	for _, o := range all {
+		b := files[o.Name+".yaml"]
+		if len(b) > maxOverrideFile {
+			return fault.New(fault.Usage, "override of %s: it has %d bytes: at most %d", o.Name, len(b), maxOverrideFile)
+		}
+		again, err := parseOverride(b, o.Name, plan.OriginProject, func(file string) ([]byte, error) {
+			if b, ok := files[file]; ok {
+				return b, nil
+			}
+			return nil, fs.ErrNotExist
+		})
+		if err != nil {
+			return fault.New(fault.Usage, "override of %s: %w", o.Name, err)
+		}
+		x, _, errX := canonical.Digest(o)
+		y, _, errY := canonical.Digest(again)
+		if err := errors.Join(errX, errY); err != nil {
+			return err
+		}
+		if x != y {
+			return fault.Advise(fault.Usage, "Its origin is project; requirements and digests are in the one spelling that is kept.",
+				"override of %s: as a file it would not say the same", o.Name)
+		}
+	}
+	return nil
 }
 
 func readLimited(dir fs.FS, name string, limit int64) ([]byte, error) {
@@ -143,7 +267,7 @@ func parseOverride(b []byte, name, origin string, patch func(file string) ([]byt
 		if err != nil {
 			return Override{}, fmt.Errorf("override %d: %w", i+1, err)
 		}
-		out.Entries = append(out.Entries, OverrideEntry{e.Versions, change})
+		out.Entries = append(out.Entries, OverrideEntry{Versions: e.Versions, Change: change})
 	}
 	return out, nil
 }

@@ -2,6 +2,7 @@ package pypi
 
 import (
 	"bytes"
+	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
@@ -233,6 +234,117 @@ func FuzzParseOverride(f *testing.F) {
 		}
 		if !bytes.Contains(b, []byte("why")) {
 			t.Fatal("an override without a reason was read")
+		}
+	})
+}
+
+// What is written as files says the same when it is read again, and what came in
+// another way is held to the rules of those files.
+func TestOverridesInAnotherWay(t *testing.T) {
+	text := func(change func(o *plan.Override)) []Override {
+		o := plan.Override{Origin: plan.OriginProject,
+			ConfigSettings: []plan.Setting{{Name: "--x", Values: []string{"1", "yes"}, Why: "two"}, {Name: "y", Values: []string{"true"}, Why: "one: #1"}},
+			Environment:    []plan.Setting{{Name: "X", Values: []string{" 'a\" \\ {b}: "}, Why: "w"}},
+			Requires:       []plan.Setting{{Name: "numpy>=2", Why: "w"}},
+			Patches:        []plan.Patch{{File: "x.patch", Digest: digest.FromBytes([]byte(diffText)), Text: diffText, Why: "w"}}}
+		change(&o)
+		return []Override{{Name: "a-b", Entries: []OverrideEntry{{Versions: ">=1", Change: o}}}, {Name: "a", Entries: []OverrideEntry{{Change: plan.Override{Origin: plan.OriginProject, Patches: o.Patches}}}}}
+	}
+	good := text(func(*plan.Override) {})
+	if err := CheckOverrides(good); err != nil {
+		t.Fatal(err)
+	}
+	files, err := RenderOverrides(good)
+	if err != nil || len(files) != 3 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	as := map[string]string{}
+	for n, b := range files {
+		as[n] = string(b)
+	}
+	again, err := Overrides(folder(as), plan.OriginProject)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, _ := OverridesID(good)
+	if y, err := OverridesID(again); err != nil || x != y || x == "" {
+		t.Errorf("read again they are %s, were %s, %v", y, x, err)
+	}
+	if id, err := OverridesID(nil); err != nil || id != "" {
+		t.Errorf("none are %q, %v", id, err)
+	}
+	other := good[1]
+	other.Entries = []OverrideEntry{{Change: plan.Override{Origin: plan.OriginProject, Patches: []plan.Patch{{File: "x.patch", Digest: digest.FromBytes(nil), Why: "w"}}}}}
+	many := []Override{}
+	for i := range maxOverrides + 1 {
+		many = append(many, Override{Name: fmt.Sprintf("p%05d", i), Entries: []OverrideEntry{{Change: plan.Override{Origin: plan.OriginProject, Requires: []plan.Setting{{Name: "numpy", Why: "w"}}}}}})
+	}
+	large := []Override{}
+	for i := range 12 {
+		big := strings.Repeat("x", plan.MaxPatch)
+		large = append(large, Override{Name: fmt.Sprintf("p%05d", i), Entries: []OverrideEntry{{Change: plan.Override{Origin: plan.OriginProject, Patches: []plan.Patch{{File: fmt.Sprint(i), Digest: digest.FromBytes([]byte(big)), Text: big, Why: "w"}}}}}})
+	}
+	for what, bad := range map[string][]Override{
+		"Hallmark's own":         text(func(o *plan.Override) { o.Origin = plan.OriginShipped }),
+		"of the loader":          text(func(o *plan.Override) { o.Environment[0].Name = "LD_PRELOAD" }),
+		"of two values":          text(func(o *plan.Override) { o.Environment[0].Values = []string{"1", "2"} }),
+		"of no value":            text(func(o *plan.Override) { o.ConfigSettings[0].Values = nil }),
+		"a value too many":       text(func(o *plan.Override) { o.Requires[0].Values = []string{"1"} }),
+		"an address":             text(func(o *plan.Override) { o.Requires[0].Name = "x @ file:///x" }),
+		"in another spelling":    text(func(o *plan.Override) { o.Requires[0].Name = "Numpy >= 2" }),
+		"a line":                 text(func(o *plan.Override) { o.Environment[0].Values[0] = "a\nb" }),
+		"without why":            text(func(o *plan.Override) { o.Patches[0].Why = " " }),
+		"another patch":          text(func(o *plan.Override) { o.Patches[0].Text += " " }),
+		"a patch elsewhere":      text(func(o *plan.Override) { o.Patches[0].File = ".." }),
+		"a hidden patch":         text(func(o *plan.Override) { o.Patches[0].File = ".git" }),
+		"a patch as an override": text(func(o *plan.Override) { o.Patches[0].File = "a.yaml" }),
+		"no version":             {{Name: "a", Entries: []OverrideEntry{{Versions: "new", Change: good[0].Entries[0].Change}}}},
+		"nothing":                {{Name: "a"}},
+		"no name":                {{Name: "a/b", Entries: good[0].Entries}},
+		"a way out":              {{Name: "..", Entries: good[0].Entries}},
+		"not normalised":         {{Name: "A_b", Entries: good[0].Entries}},
+		"twice":                  {good[0], good[0]},
+		"the wrong way round":    {good[1], good[0]},
+		"two of one name":        {good[0], other},
+		"too many":               many,
+		"too large":              large,
+	} {
+		if err := CheckOverrides(bad); !fault.Is(err, fault.Usage) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// FuzzCheckOverrides: what is taken reads the same from files, and its files stay in
+// their folder.
+func FuzzCheckOverrides(f *testing.F) {
+	f.Add("a", ">=1", "X", "1", "why", "x.patch", diffText)
+	f.Add("a-b", "", "--x", "yes", "- : #", "y", "")
+	f.Fuzz(func(t *testing.T, name, versions, setting, value, why, file, text string) {
+		list := []Override{{Name: name, Entries: []OverrideEntry{{Versions: versions, Change: plan.Override{Origin: plan.OriginProject,
+			ConfigSettings: []plan.Setting{{Name: setting, Values: []string{value}, Why: why}},
+			Patches:        []plan.Patch{{File: file, Digest: digest.FromBytes([]byte(text)), Text: text, Why: why}}}}}}}
+		if CheckOverrides(list) != nil {
+			return
+		}
+		files, err := RenderOverrides(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		as := map[string]string{}
+		for n, b := range files {
+			if !fs.ValidPath(n) || strings.Contains(n, "/") {
+				t.Fatalf("a file %q", n)
+			}
+			as[n] = string(b)
+		}
+		again, err := Overrides(folder(as), plan.OriginProject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, _ := OverridesID(list)
+		if y, err := OverridesID(again); err != nil || x != y {
+			t.Fatalf("read again they are %s, were %s, %v", y, x, err)
 		}
 	})
 }

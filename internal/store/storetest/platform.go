@@ -405,6 +405,65 @@ func Platform(t *testing.T, b Backend) {
 		clean(t, s)
 	})
 
+	t.Run("what a run is for", func(t *testing.T) {
+		blobs := &Blobs{}
+		s := b.Open(t, blobs)
+		_, err := s.CreateProject(ctx, "acme", "web", at)
+		must(t, err)
+		c, own, result := blobs.Add("c"), blobs.Add("own"), blobs.Add("result")
+		must(t, s.Advance(ctx, store.Commit{ID: c, Org: "acme", Name: "web", Document: c, Created: at}, "", "", nil, by, nil))
+		add := func(id string, task *store.Task) error {
+			return s.AddRun(ctx, store.Run{ID: id, Org: "acme", Name: "web", Commit: c, Asked: "ann", Created: at, Task: task}, by, nil)
+		}
+		must(t, add("whole", nil))
+		must(t, add("one", &store.Task{Kind: store.TaskBuild, What: "six", At: at, Overrides: own}))
+		must(t, add("again", &store.Task{Kind: store.TaskRebuild, What: "pkg:pypi/six@1"}))
+		want(t, add("bad", &store.Task{Kind: "bake", What: "six"}), fault.Usage)
+		want(t, add("none", &store.Task{Kind: store.TaskBuild}), fault.Usage)
+		want(t, add("gone", &store.Task{Kind: store.TaskBuild, What: "six", Overrides: digest.FromBytes([]byte("gone"))}), fault.Conflict)
+		rs, err := s.Runs(ctx, "acme", "web", 10)
+		must(t, err)
+		if len(rs) != 3 {
+			t.Fatalf("runs are %+v", rs)
+		}
+		for _, r := range rs {
+			switch r.ID {
+			case "whole":
+				if r.Task != nil {
+					t.Errorf("%+v", r.Task)
+				}
+			case "one":
+				if r.Task == nil || r.Task.What != "six" || r.Task.Overrides != own || !r.Task.At.Equal(at.Truncate(time.Microsecond)) || r.Task.Result != "" {
+					t.Errorf("%+v", r.Task)
+				}
+			case "again":
+				if r.Task == nil || r.Task.Kind != store.TaskRebuild || !r.Task.At.IsZero() {
+					t.Errorf("%+v", r.Task)
+				}
+			}
+		}
+		want(t, s.SetTaskResult(ctx, "whole", result), fault.NotFound)
+		must(t, s.SetTaskResult(ctx, "one", result))
+		must(t, s.SetTaskResult(ctx, "one", result))
+		if r, err := s.Run(ctx, "one"); err != nil || r.Task == nil || r.Task.Result != result {
+			t.Errorf("%+v, %v", r, err)
+		}
+		if ts, err := s.TaskResults(ctx, "acme", "web", 10); err != nil || len(ts) != 1 || ts[0].Run != "one" {
+			t.Errorf("%+v, %v", ts, err)
+		}
+		if ts, err := s.TaskResults(ctx, "acme", "other", 10); err != nil || len(ts) != 0 {
+			t.Errorf("%+v, %v", ts, err)
+		}
+		if open, err := s.OpenRuns(ctx); err != nil || len(open) != 3 {
+			t.Errorf("%+v, %v", open, err)
+		}
+		log, err := s.AuditLog(ctx, "acme", 0, 3)
+		if err != nil || log[0].Action != "run.rebuild" || log[0].Object != "pkg:pypi/six@1" || log[1].Action != "run.build" {
+			t.Errorf("audit log: %+v, %v", log, err)
+		}
+		clean(t, s)
+	})
+
 	t.Run("every change is in the audit log, and stays there", func(t *testing.T) {
 		s := b.Open(t, &Blobs{})
 		ann := user(t, s, "ann")

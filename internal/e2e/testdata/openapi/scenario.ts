@@ -84,6 +84,27 @@ for (let i = 0; ; i++) {
 }
 same("runs", must("runs", await api.GET("/api/v1/projects/{org}/{project}/runs", { params: { path } })).runs.length, 1);
 
+// What a build would do, with an override of its own, which a commit then has.
+const overrides = [{ name: "e2e-good", entries: [{ change: { origin: "project", environment: [{ name: "E2E_X", values: ["1"], why: "a test" }] } }] }];
+const forecast = must("forecast", await api.POST("/api/v1/projects/{org}/{project}/forecasts", { params: { path }, body: { overrides } }));
+same("forecast", [forecast.project, forecast.solved], ["acme/web", false]);
+const overridden = must("commit", await api.POST("/api/v1/projects/{org}/{project}/commits", { params: { path }, body: { overrides } })).commit;
+same("overrides", must("overrides", await api.GET("/api/v1/projects/{org}/{project}/overrides", { params: { path } })).overrides, overrides);
+refused("overrides of the loader", await api.POST("/api/v1/projects/{org}/{project}/commits", {
+  params: { path },
+  body: { overrides: [{ name: "e2e-good", entries: [{ change: { origin: "project", environment: [{ name: "LD_PRELOAD", values: ["1"], why: "a test" }] } }] }] },
+}), 400, "usage");
+must("no overrides", await api.POST("/api/v1/projects/{org}/{project}/commits", { params: { path }, body: { overrides: [], expected: overridden.id } }));
+
+// A package is built beside the commits.
+const single = must("package build", await api.POST("/api/v1/projects/{org}/{project}/package-builds", { params: { path }, body: { requirement: "e2e-good", at_time: "2026-11-01T00:00:00Z" } }));
+same("task", single.task, { kind: "build", what: "e2e-good" });
+const its = { params: { path: { ...path, run: single.id } } };
+must("cancel", await api.POST("/api/v1/projects/{org}/{project}/runs/{run}/cancel", its));
+refused("rebuild before the build", await api.POST("/api/v1/projects/{org}/{project}/rebuilds", { params: { path }, body: { artifact: "e2e-good" } }), 409, "conflict");
+const seed = must("seed", await api.GET("/api/v1/seed"));
+if (seed.packages.length < 10) throw new Error(`seed: ${JSON.stringify(seed)}`);
+
 // Settings, a waiver, the way back, the audit log.
 must("settings", await api.PUT("/api/v1/projects/{org}/{project}/settings", { params: { path }, body: { public: true, require_secure: false } }));
 same("public", must("project", await nobody.GET("/api/v1/projects/{org}/{project}", { params: { path } })).requirements, ["e2e-good"]);
@@ -94,7 +115,7 @@ if (!waiver || waiver.owner !== "ann" || waiver.ended) throw new Error(`waiver: 
 must("end the waiver", await api.DELETE("/api/v1/projects/{org}/{project}/waivers/{id}", { params: { path: { ...path, id: waiver.id } } }));
 must("revert", await api.POST("/api/v1/projects/{org}/{project}/reverts", { params: { path }, body: { commit: made.commit } }));
 const history = must("history", await api.GET("/api/v1/projects/{org}/{project}/commits", { params: { path } })).commits;
-same("history", history.map((c) => c.requirements), [[], ["e2e-good"], []]);
+same("history", history.map((c) => c.requirements), [[], ["e2e-good"], ["e2e-good"], ["e2e-good"], []]);
 const audit = must("audit", await api.GET("/api/v1/orgs/{org}/audit", { params: { path: { org: "acme" }, query: { limit: 3 } } }));
 const older = must("audit", await api.GET("/api/v1/orgs/{org}/audit", { params: { path: { org: "acme" }, query: { limit: 1000, before: audit.before } } }));
 const ndjson = must("audit export", await api.GET("/api/v1/orgs/{org}/audit.ndjson", { params: { path: { org: "acme" } }, parseAs: "text" }));
