@@ -121,6 +121,10 @@ func (p *verifyPass) one(ctx context.Context, f Found, v *api.Verification) erro
 	// Each build that counts must be signed exactly as it is recorded.
 	for _, b := range p.r.Input.Steps[f.Step].Builds {
 		if b.Outcome == record.Succeeded && (b.Purpose == record.First || b.Purpose == record.Rebuild) && b.Output.Digest == f.Digest {
+			if b.Revoked {
+				v.Add(f.PURL, fmt.Sprintf("%s build %s: by a key that is believed no more, so it counts for nothing", b.Purpose, b.ID[:8]), nil)
+				continue
+			}
 			var err error
 			if !b.Verified {
 				err = errors.New("no verified provenance says what the record says")
