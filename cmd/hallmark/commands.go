@@ -17,6 +17,7 @@ import (
 	"hallmark/internal/fault"
 	"hallmark/internal/project"
 	"hallmark/internal/record"
+	"hallmark/internal/runtime"
 	"hallmark/internal/status"
 )
 
@@ -38,6 +39,9 @@ type cli struct {
 	History   historyCmd   `cmd:"" help:"List the project's commits."`
 	Revert    revertCmd    `cmd:"" help:"Ask again for what an earlier commit asked for: a new commit."`
 	Export    exportCmd    `cmd:"" help:"Write evidence, plan, log or trusted root."`
+	Checkout  checkoutCmd  `cmd:"" help:"Install the project's runtime, verified, in a folder."`
+	Exec      execCmd      `cmd:"" help:"Run a command in the project's runtime."`
+	Shell     shellCmd     `cmd:"" help:"Work in the project's runtime."`
 	Seed      seedCmd      `cmd:"" help:"Show the pinned binaries that the first build starts from."`
 	Serve     serveCmd     `cmd:"" help:"Serve pages, API, registry, evidence and log."`
 	Backup    backupCmd    `cmd:"" help:"Write a backup of the data directory; a server may run."`
@@ -300,13 +304,16 @@ func printRebuild(w io.Writer, res *app.RebuildResult) error {
 }
 
 type verifyCmd struct {
-	What    string `arg:"" name:"FILE|ARTIFACT|COMMIT" help:"A file (contains a / or exists), sha256:…, a purl, or commit:…; default: the project's newest commit." optional:""`
+	What    string `arg:"" name:"FILE|ARTIFACT|COMMIT" help:"A file (contains a / or exists), a checkout's folder, sha256:…, a purl, or commit:…; default: the project's newest commit." optional:""`
 	Offline bool   `help:"Go to no network; nothing here does."`
 }
 
 func (c *verifyCmd) Run(e *env) error {
 	if e.remote() {
 		return c.onServer(e)
+	}
+	if _, _, err := runtime.ReadDocument(c.What); c.What != "" && err == nil {
+		return (&checkoutCmd{Dir: c.What}).verify(e)
 	}
 	// What is read is let go at once; little would be gained by looking for it often.
 	if os.Getenv("GOGC") == "" {
@@ -344,7 +351,12 @@ func (c *verifyCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	err = e.print(v, func(w io.Writer) error {
+	return e.showVerification(v)
+}
+
+// showVerification says what a verification found; its error is the answer.
+func (e *env) showVerification(v *api.Verification) error {
+	err := e.print(v, func(w io.Writer) error {
 		for _, k := range v.Checks {
 			if !k.OK {
 				fmt.Fprintf(w, "FAILED  %s %s: %s\n", k.Artifact, k.What, k.Detail)
@@ -398,6 +410,8 @@ type exportCmd struct {
 	Log         exportLog         `cmd:"" help:"The whole log of a build."`
 	SBOM        exportSBOM        `cmd:"" name:"sbom" help:"The closure as a bill of materials: CycloneDX or SPDX."`
 	Report      exportReport      `cmd:"" name:"report" help:"What was proven, for an auditor, as JSON."`
+	OCI         exportOCI         `cmd:"" name:"oci" help:"The runtime as an OCI image."`
+	Tar         exportTar         `cmd:"" name:"tar" help:"The runtime as one tar."`
 	TrustedRoot exportTrustedRoot `cmd:"" name:"trusted-root" help:"The keys of log and time stamp, for stock verifiers."`
 }
 

@@ -7,6 +7,7 @@ import (
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
 	"hallmark/internal/policy"
+	"hallmark/internal/runtime"
 	"hallmark/internal/status"
 )
 
@@ -64,4 +65,11 @@ func (f *fake) Export(context.Context, digest.Digest, string) (api.Export, error
 
 func (f *fake) BuildLog(context.Context, digest.Digest, string) (api.Log, []byte, error) {
 	return api.Log{}, nil, fault.New(fault.NotFound, "there is no log")
+}
+
+func (f *fake) Runtime(_ context.Context, commit digest.Digest) (runtime.Spec, func() error, error) {
+	if f.runtime == nil {
+		return runtime.Spec{}, nil, fault.Advise(fault.Conflict, "Add a root.", "nothing of it brings a root")
+	}
+	return *f.runtime, func() error { return nil }, nil
 }

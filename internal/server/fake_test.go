@@ -24,6 +24,7 @@ import (
 	"hallmark/internal/policy"
 	"hallmark/internal/purl"
 	"hallmark/internal/record"
+	"hallmark/internal/runtime"
 	"hallmark/internal/status"
 	"hallmark/internal/status/statustest"
 	"hallmark/internal/store/storetest"
@@ -41,6 +42,7 @@ type fake struct {
 	branches []string // that may have any file
 	attempts map[digest.Digest]jobs.Attempt
 	logs     map[string]string // of builds, by id
+	runtime  *runtime.Spec     // of every commit; nil: there is none
 }
 
 // keepAttempt gives what stores attempts in the fake.

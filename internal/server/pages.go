@@ -328,6 +328,7 @@ type projectView struct {
 	Languages   []option
 	GradeCounts []option // of the community artifacts
 	Bundle      bundleView
+	Runtime     *runtimeView // nil: the plan brings no root
 	CommitShort string
 	PlanShort   string
 	IndexURL    string
@@ -388,6 +389,7 @@ func (s *Server) projectView(ctx context.Context, p *Project, f filter, page int
 	t := s.takesOf(ctx, doc)
 	v.Bundle = s.bundle(doc, t)
 	v.Bundle.URL += v.Top.At()
+	v.Runtime = runtimeOf(doc, t, v.Top.At())
 	if o.example >= 0 {
 		row := o.rows[o.example]
 		v.Example = &rowView{Row: row, Name: row.PURL.Name(), Version: row.PURL.Version()}

@@ -17,6 +17,7 @@ import (
 	"hallmark/internal/access"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
+	"hallmark/internal/runtime"
 	"hallmark/internal/store"
 )
 
@@ -37,6 +38,8 @@ func (s *Server) routes() http.Handler {
 	orgs.HandleFunc("GET /{org}/{project}", s.project)
 	orgs.HandleFunc("GET /{org}/{project}/artifact/{hex}", s.artifactPage)
 	orgs.HandleFunc("GET /{org}/{project}/files.zip", s.filesZip)
+	orgs.HandleFunc("GET /{org}/{project}/runtime.oci.tar", s.runtimeFile(runtime.FormatOCI))
+	orgs.HandleFunc("GET /{org}/{project}/runtime.tar", s.runtimeFile(runtime.FormatTar))
 	s.registerAPI(own) // /api/v1/…, /openapi.json
 
 	own.HandleFunc("GET /r/{org}/{project}/pypi/simple/{$}", s.simpleIndex)

@@ -163,6 +163,7 @@ type Backend interface {
 	Reports
 	Artifacts
 	Attempts
+	Runtimes
 }
 
 // Builds tells how far a project's builds are, as far as it is in memory.
@@ -218,6 +219,7 @@ type Server struct {
 	sureFor  time.Duration      // how long a watcher is believed to be who it was
 	builders sync.Map           // pages of builders that are ours, as found
 	watchers *heavies           // requests that watch
+	runtimes *heavies           // requests that have a runtime written
 	asking   singleflight.Group // what many ask at a time
 	meta     *metadataCache
 	metrics  metrics
@@ -244,7 +246,7 @@ func New(b Backend, o Options) (*Server, error) {
 	}
 	s := &Server{backend: b, opts: o, origin: u.Scheme + "://" + u.Host, secure: u.Scheme == "https", own: processSecret(),
 		hosts: map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true, strings.ToLower(u.Hostname()): true},
-		cache: newCache(), pieces: newPieces(), heads: newHeads(b), sureFor: sureFor, watchers: newWatchers(), meta: newMetadataCache(), stopping: make(chan struct{})}
+		cache: newCache(), pieces: newPieces(), heads: newHeads(b), sureFor: sureFor, watchers: newWatchers(), runtimes: newRuntimes(), meta: newMetadataCache(), stopping: make(chan struct{})}
 	s.handler = s.guard(s.routes())
 	return s, nil
 }

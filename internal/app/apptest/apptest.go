@@ -35,6 +35,16 @@ type Spec struct {
 	// build failed; 0: none.
 	FailEvery int
 	Prefix    string // of the packages' names; empty: "package"
+	// Artifacts are further ones, which nothing needs: their files are served as they
+	// are.
+	Artifacts []Artifact
+}
+
+// Artifact is a file that a step is said to have made.
+type Artifact struct {
+	PURL    purl.PURL
+	File    string
+	Content []byte
 }
 
 // Fill makes the project of spec in the data directory of a, which must be open
@@ -90,14 +100,14 @@ func (f *filler) project(spec Spec) error {
 		AtTime: f.at.Format(time.RFC3339), AtTimeEnforced: true,
 		Seed: plan.Seed{Name: seed.Suite, Digest: seed.Digest, Bytes: 1 << 30}}
 	prefix := cmp.Or(spec.Prefix, "package")
-	backend, err := f.step(prefix+"-backend", profile, nil, false)
+	backend, err := f.step(wheelOf(prefix+"-backend"), profile, nil, false)
 	if err != nil {
 		return err
 	}
 	var can []purl.PURL // what others may run with
 	for i := range spec.Packages {
 		fails := spec.FailEvery > 0 && i%spec.FailEvery == spec.FailEvery-1
-		s, err := f.step(fmt.Sprintf("%s-%05d", prefix, i), profile, []plan.Step{backend}, fails)
+		s, err := f.step(wheelOf(fmt.Sprintf("%s-%05d", prefix, i)), profile, []plan.Step{backend}, fails)
 		if err != nil {
 			return err
 		}
@@ -115,13 +125,21 @@ func (f *filler) project(spec Spec) error {
 			can = append(can, s.PURL)
 		}
 	}
+	for _, a := range spec.Artifacts {
+		s, err := f.step(a, profile, nil, false)
+		if err != nil {
+			return err
+		}
+		f.p.Artifacts = append(f.p.Artifacts, plan.Artifact{PURL: s.PURL, Step: s.ID, Source: s.Source(), Direct: true, Metadata: "built"})
+	}
+	slices.SortFunc(f.p.Artifacts, func(a, b plan.Artifact) int { return strings.Compare(string(a.PURL), string(b.PURL)) })
 	slices.SortFunc(f.p.Sources, func(a, b plan.Source) int { return strings.Compare(string(a.Digest), string(b.Digest)) })
 	return nil
 }
 
 // step adds a step to the plan with its source, its builds and its rebuild.
-func (f *filler) step(name, profile string, deps []plan.Step, fails bool) (plan.Step, error) {
-	u := purl.New("pypi", name, "1.0")
+func (f *filler) step(made Artifact, profile string, deps []plan.Step, fails bool) (plan.Step, error) {
+	u, name := made.PURL, made.PURL.Name()
 	file := name + "-1.0.tar.gz"
 	source := []byte("source of " + name)
 	d, err := f.a.Blobs.PutBytes(f.ctx, source)
@@ -145,15 +163,21 @@ func (f *filler) step(name, profile string, deps []plan.Step, fails bool) (plan.
 			Digest: digest.FromBytes(wheel(dep.PURL.Name())), Step: dep.ID})
 	}
 	inputs = append(inputs, record.Input{Tag: plan.TagBuilder, PURL: "pkg:generic/seed", Digest: f.p.Seed.Digest})
-	f.builds = append(f.builds, func() error { return f.series(s, name, inputs, fails) })
+	f.builds = append(f.builds, func() error { return f.series(s, made, inputs, fails) })
 	return s, nil
 }
 
 func wheel(name string) []byte { return []byte("wheel of " + name) }
 
+// wheelOf is what the step of a package makes.
+func wheelOf(name string) Artifact {
+	return Artifact{purl.New("pypi", name, "1.0"), name + "-1.0-py3-none-any.whl", wheel(name)}
+}
+
 // series stores two builds of a step that gave the same bytes and what comparing
 // them said; or one that failed.
-func (f *filler) series(s plan.Step, name string, inputs []record.Input, fails bool) error {
+func (f *filler) series(s plan.Step, made Artifact, inputs []record.Input, fails bool) error {
+	name, w := made.PURL.Name(), made.Content
 	log, err := f.a.Blobs.PutBytes(f.ctx, []byte("log of "+name))
 	if err != nil {
 		return err
@@ -168,12 +192,11 @@ func (f *filler) series(s plan.Step, name string, inputs []record.Input, fails b
 		first.Failure = &record.Failure{Class: record.FailMissingTool, Message: "The build needs cargo, which this version does not have.", Missing: "cargo"}
 		return f.append(s, first)
 	}
-	w := wheel(name)
 	out, err := f.a.Blobs.PutBytes(f.ctx, w)
 	if err != nil {
 		return err
 	}
-	first.Output = &record.Output{File: fmt.Sprintf("%s-1.0-py3-none-any.whl", name), Digest: out, Size: int64(len(w)), Raw: out}
+	first.Output = &record.Output{File: made.File, Digest: out, Size: int64(len(w)), Raw: out}
 	first.SeedKnown = true
 	second := first
 	second.ID, second.Purpose, second.Measured = digest.FromBytes([]byte("second" + s.ID)).Hex()[:32], record.Rebuild, measured("2")
