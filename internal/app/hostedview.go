@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"sync"
 	"time"
 
 	"hallmark/internal/api"
@@ -15,7 +14,6 @@ import (
 	"hallmark/internal/project"
 	"hallmark/internal/purl"
 	"hallmark/internal/remedy"
-	layered "hallmark/internal/runtime"
 	"hallmark/internal/sbom"
 	"hallmark/internal/server"
 	"hallmark/internal/status"
@@ -165,23 +163,6 @@ func (b hostedBackend) Attempt(ctx context.Context, document digest.Digest) (job
 // StoredLog is server.Attempts's. The log outlives the opening.
 func (b hostedBackend) StoredLog(ctx context.Context, build string) (io.ReadCloser, error) {
 	return ask(b.c, func(b Backend) (io.ReadCloser, error) { return b.StoredLog(ctx, build) })
-}
-
-// Runtime is server.Runtimes's: the opening is held until done.
-func (b hostedBackend) Runtime(ctx context.Context, commit digest.Digest) (layered.Spec, func() error, error) {
-	o, err := b.c.take()
-	if err != nil {
-		return layered.Spec{}, nil, err
-	}
-	spec, done, err := o.App.Backend().Runtime(ctx, commit)
-	if err != nil {
-		b.c.give(o)
-		return spec, done, err
-	}
-	return spec, sync.OnceValue(func() error {
-		defer b.c.give(o)
-		return done()
-	}), nil
 }
 
 // BranchesWith is server.Projects's.
