@@ -93,8 +93,8 @@ func changeTo(head api.Commit, want asked) (api.Change, error) {
 	}
 	ch := api.Change{Expected: head.ID}
 	for _, r := range have.Requirements {
-		if !slices.ContainsFunc(want.Requirements, func(w string) bool { return packageOf(w) == packageOf(r) }) {
-			ch.Remove = append(ch.Remove, packageOf(r))
+		if !slices.ContainsFunc(want.Requirements, func(w string) bool { return app.PackageOf(w) == app.PackageOf(r) }) {
+			ch.Remove = append(ch.Remove, app.PackageOf(r))
 		}
 	}
 	for _, r := range want.Requirements {

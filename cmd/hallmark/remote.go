@@ -18,7 +18,6 @@ import (
 	"hallmark/internal/app"
 	"hallmark/internal/build"
 	"hallmark/internal/client"
-	"hallmark/internal/ecosystem/pypi"
 	"hallmark/internal/fault"
 	"hallmark/internal/policy"
 	"hallmark/internal/project"
@@ -206,15 +205,6 @@ func configOf(name string, c api.Commit) (project.Config, error) {
 	return cfg, nil
 }
 
-// packageOf is the package that a requirement asks for.
-func packageOf(req string) string {
-	r, err := pypi.ParseUserRequirement(req)
-	if err != nil {
-		return req
-	}
-	return r.Name
-}
-
 // sameConfig tells whether two configurations ask for the same.
 func sameConfig(a, b project.Config) bool {
 	x, y := slices.Sorted(slices.Values(a.Requirements)), slices.Sorted(slices.Values(b.Requirements))
@@ -278,11 +268,11 @@ func (e *env) showCommit(c api.Commit) error {
 func (c *installCmd) onServer(e *env) error {
 	return e.changeOnServer("install "+strings.Join(c.Reqs, " "), func(cfg *project.Config) error {
 		for _, text := range c.Reqs {
-			r, err := pypi.ParseUserRequirement(text)
+			req, name, err := app.ParseRequirement(text)
 			if err != nil {
 				return err
 			}
-			cfg.Requirements = append(slices.DeleteFunc(cfg.Requirements, func(s string) bool { return packageOf(s) == r.Name }), r.String())
+			cfg.Requirements = append(slices.DeleteFunc(cfg.Requirements, func(s string) bool { return app.PackageOf(s) == name }), req)
 		}
 		if !c.AtTime.IsZero() {
 			cfg.AtTime = c.AtTime.UTC().Truncate(time.Second).Format(time.RFC3339)
@@ -294,14 +284,14 @@ func (c *installCmd) onServer(e *env) error {
 func (c *uninstallCmd) onServer(e *env) error {
 	return e.changeOnServer("uninstall "+strings.Join(c.Names, " "), func(cfg *project.Config) error {
 		for _, text := range c.Names {
-			r, err := pypi.ParseUserRequirement(text)
+			_, name, err := app.ParseRequirement(text)
 			if err != nil {
 				return err
 			}
 			n := len(cfg.Requirements)
-			cfg.Requirements = slices.DeleteFunc(cfg.Requirements, func(s string) bool { return packageOf(s) == r.Name })
+			cfg.Requirements = slices.DeleteFunc(cfg.Requirements, func(s string) bool { return app.PackageOf(s) == name })
 			if len(cfg.Requirements) == n {
-				return fault.Advise(fault.NotFound, "The requirements are in "+project.ConfigFile+".", "the project has no requirement for %s", r.Name)
+				return fault.Advise(fault.NotFound, "The requirements are in "+project.ConfigFile+".", "the project has no requirement for %s", name)
 			}
 		}
 		return nil

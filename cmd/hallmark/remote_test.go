@@ -50,7 +50,8 @@ func TestFollowerSaysNotesOnce(t *testing.T) {
 
 // TestWhatAServerCannotDo is said before anything is asked or made.
 func TestWhatAServerCannotDo(t *testing.T) {
-	for _, args := range [][]string{{"fsck"}, {"build", "six"}, {"rebuild", "six"}, {"seed"}, {"builds", "--dry-run"}, {"verify", "--offline"}} {
+	for _, args := range [][]string{{"build", "--shell", "six"}, {"build", "-j", "2", "six"}, {"builds", "-j", "2"}, {"builds", "--timeline", "x"}, {"rebuild", "--timeline", "x", "six"},
+		{"verify", "--offline"}, {"keys"}, {"backup", "x.tar"}, {"restore", "x.tar"}} {
 		var stdout, stderr bytes.Buffer
 		code := run(t.Context(), slices.Concat(args, []string{"--server", "http://localhost:1", "-C", t.TempDir()}), &stdout, &stderr)
 		if code != exitUsage || !strings.Contains(stderr.String(), "works on a data directory") {
