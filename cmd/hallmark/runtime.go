@@ -85,6 +85,7 @@ type inside struct {
 	Checkout string   `help:"An installed runtime; default: that of the project here, which is installed in the data directory when it is first needed." type:"existingdir" placeholder:"DIR"`
 	Env      []string `help:"A variable for the command, NAME=VALUE, or NAME for the one that there is." placeholder:"NAME[=VALUE]"`
 	NoHome   bool     `name:"no-home" help:"An empty home that is gone afterwards, in place of yours."`
+	Platform bool     `help:"Lay in this machine's C library and GCC's run-time, if the runtime brings no C library of its own."`
 }
 
 type execCmd struct {
@@ -130,7 +131,7 @@ func (c *inside) become(e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	cmd := runtime.Command{Dir: dir, Args: args, Work: work}
+	cmd := runtime.Command{Dir: dir, Args: args, Work: work, Platform: c.Platform}
 	if !c.NoHome {
 		cmd.Home, _ = os.UserHomeDir() // none is none
 	}

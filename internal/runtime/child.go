@@ -67,8 +67,11 @@ func moveIn(told, self string) (int, error) {
 	}
 	err = syscall.Exec(program, args, e.Env)
 	if errors.Is(err, unix.ENOENT) {
-		err = fmt.Errorf("the interpreter or the loader that it names is not in the runtime: %w", err)
-		return 126, fmt.Errorf("run %s: %w", args[0], err)
+		if e.Platform {
+			return 126, fmt.Errorf("run %s: the interpreter or the loader that it names is not in the runtime", args[0])
+		}
+		return 126, fault.Advise(fault.Conflict, "If that is the C library's loader, --platform lays in this machine's C library, as the plan expects one of the platform.",
+			"run %s: the interpreter or the loader that it names is not in the runtime", args[0])
 	}
 	return startStatus(err), fmt.Errorf("run %s: %w", args[0], err)
 }
@@ -213,6 +216,12 @@ func (e *entering) mountRoot() error {
 		later = append(later, at{t, b})
 		r.opened(path.Dir(b))
 	}
+	var platform map[string]tree
+	if e.Platform {
+		if platform, err = r.takePlatform(); err != nil {
+			return err
+		}
+	}
 	laid, err := r.collect("")
 	if err != nil {
 		return err
@@ -254,6 +263,9 @@ func (e *entering) mountRoot() error {
 	}
 	if err := system(proc, devices); err != nil {
 		return err
+	}
+	if err := layPlatform(platform); err != nil {
+		return fmt.Errorf("lay in the platform: %w", err)
 	}
 	for _, b := range later {
 		name := strings.TrimPrefix(b.name, "/")
@@ -368,7 +380,7 @@ func (r *rooting) collect(dir string) ([]piece, error) {
 				return nil, err
 			}
 			if r.open[p] && p != "etc" {
-				return nil, fault.New(fault.Conflict, "the working folder or the home lies in /%s, which is a link in the runtime", p)
+				return nil, fault.New(fault.Conflict, "something is to be laid in below /%s (the working folder, the home or the platform), which is a link in the runtime", p)
 			}
 			out = append(out, piece{name: p, mode: fs.ModeSymlink, link: to})
 		case d.IsDir() && r.open[p]:

@@ -28,6 +28,9 @@ type Command struct {
 	Work string   // the working folder, absolute; seen in the runtime at the same place, writable
 	Home string   // bound likewise; empty: a home that is empty and gone afterwards
 	User string   // the name of whoever runs it
+	// Platform lays in the machine's C library and what belongs to it, where the runtime
+	// has none: what the plan calls its platform.
+	Platform bool
 }
 
 // childArg makes this program the one that moves into the runtime.
@@ -90,7 +93,11 @@ func Exec(ctx context.Context, c Command) error {
 	if c.User == "" {
 		c.User = userName()
 	}
-	c.Env = Environ(doc.Env, c.Env, homeInside(c.Home), c.User)
+	declared := doc.Env
+	if c.Platform {
+		declared = append(declared, "LD_LIBRARY_PATH="+platformDir)
+	}
+	c.Env = Environ(declared, c.Env, homeInside(c.Home), c.User)
 	unshare, err := exec.LookPath("unshare")
 	if err != nil {
 		return fail(fault.Advise(fault.Unsupported, "Install util-linux.", "there is no unshare, which makes the namespaces"))

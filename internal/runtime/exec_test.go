@@ -403,6 +403,44 @@ func TestExecWhere(t *testing.T) {
 	}
 }
 
+// TestExecPlatform: a program that needs the machine's C library runs with --platform
+// alone, and then has that library and nothing else of the machine's.
+func TestExecPlatform(t *testing.T) {
+	p := people(t)[0]
+	program, err := os.ReadFile("/usr/bin/cat") // names the loader of the C library
+	if err != nil {
+		t.Skip(err)
+	}
+	rt := p.dir + "/needs"
+	if _, err := Install(context.Background(), specOf(layerOf(t, "cat", map[string]string{"usr/bin/cat": "#!" + string(program)})), rt, nil, false); err != nil {
+		t.Fatal(err)
+	}
+	// layerOf has marked it as one that runs; it is to be what it was.
+	if err := os.WriteFile(rt+"/usr/bin/cat", program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, platform := range []bool{false, true} {
+		var said bytes.Buffer
+		cmd := p.enter(t, Command{Dir: rt, Args: []string{"cat", "/proc/self/maps"}, Platform: platform})
+		cmd.Stderr = &said
+		out, err := cmd.Output()
+		if !platform {
+			if err == nil || err.Error() != "exit status 126" || !strings.Contains(said.String(), "--platform") {
+				t.Errorf("without: %v: %s", err, said.String())
+			}
+			continue
+		}
+		if err != nil || !strings.Contains(string(out), "libc.so.6") {
+			t.Errorf("with: %v: %s%s", err, said.String(), out)
+		}
+		for line := range strings.Lines(string(out)) {
+			if f := strings.Fields(line); len(f) == 6 && strings.HasPrefix(f[5], "/") && f[5] != "/usr/bin/cat" && !strings.HasPrefix(f[5], platformDir+"/") && !strings.Contains(f[5], "/ld-linux") {
+				t.Errorf("it has %s", f[5])
+			}
+		}
+	}
+}
+
 // TestExecTerminal: on a terminal the command has it as its own.
 func TestExecTerminal(t *testing.T) {
 	if _, err := exec.LookPath("script"); err != nil {
