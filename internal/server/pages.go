@@ -34,7 +34,10 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 		"bytes": status.Bytes, "secure": secure, "statusWord": func(s status.Status) string { return statusWords[s] },
 		"gradeWord": func(g policy.Grade) string { return gradeWords[g] },
 		"pieceMark": pieceMarkHTML,
-		"day":       func(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 UTC") },
+		"day":       day,
+		"when":      when,
+		"inDays":    inDays,
+		"toDo":      toDo,
 		"took":      took,
 		"stage":     func(s string) string { return cmp.Or(stageWords[s], s) },
 		"minutes":   minutes,
@@ -42,12 +45,7 @@ var pages = sync.OnceValue(func() map[string]*template.Template {
 		"plus":      func(a, b int) int { return a + b },
 		"minus":     func(a, b int) int { return a - b },
 		"pair":      func(page, fault any) map[string]any { return map[string]any{"Page": page, "Fault": fault} },
-		"plural": func(n int, one, many string) string {
-			if n == 1 {
-				return "1 " + one
-			}
-			return fmt.Sprintf("%d %s", n, many)
-		},
+		"plural":    plural,
 	}
 	out := map[string]*template.Template{}
 	for _, name := range []string{"home", "project", "empty", "builder", "verifier", "error",

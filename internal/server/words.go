@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"hallmark/internal/remedy"
 )
 
 // beginnings are the words that our own sentences begin with, as errors have them:
@@ -48,4 +50,47 @@ func minutes(d time.Duration) string {
 		digits = digits[:i] + "," + digits[i:]
 	}
 	return digits + " minutes"
+}
+
+// day is a time as people read it.
+func day(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 UTC") }
+
+// when is day for a time as documents have it; what is none stays as it is.
+func when(text string) string {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return text
+	}
+	return day(t)
+}
+
+// inDays is the day that comes n days after another, as fields for a day have it.
+func inDays(n int, day string) string {
+	t, err := time.Parse(time.DateOnly, day)
+	if err != nil {
+		return ""
+	}
+	return t.AddDate(0, 0, n).Format(time.DateOnly)
+}
+
+// plural counts things.
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + many
+}
+
+// toDo says what building a change takes; empty if nothing is known to.
+func toDo(w remedy.Work) string {
+	var all []string
+	for _, x := range []struct {
+		n         int
+		one, many string
+	}{{w.First, "build", "builds"}, {w.Rebuild, "second build", "second builds"}, {w.Fetch, "source to fetch", "sources to fetch"}} {
+		if x.n > 0 {
+			all = append(all, plural(x.n, x.one, x.many))
+		}
+	}
+	return strings.Join(all, ", ")
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"hallmark/internal/account"
+	"hallmark/internal/remedy"
 )
 
 func TestSentence(t *testing.T) {
@@ -40,6 +41,22 @@ func TestMinutes(t *testing.T) {
 	} {
 		if got := minutes(in); got != want {
 			t.Errorf("%s are %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestToDo(t *testing.T) {
+	for want, in := range map[string]remedy.Work{"": {Done: 3}, "1 build": {First: 1}, "2 builds, 1 second build, 3 sources to fetch": {First: 2, Rebuild: 1, Fetch: 3}} {
+		if got := toDo(in); got != want {
+			t.Errorf("%+v is %q, want %q", in, got, want)
+		}
+	}
+	if got := inDays(365, "2026-11-23") + inDays(1, "x"); got != "2027-11-23" {
+		t.Errorf("a year on: %q", got)
+	}
+	for in, want := range map[string]string{"2026-11-23T17:34:37Z": "23 November 2026, 17:34 UTC", "yesterday": "yesterday"} {
+		if got := when(in); got != want {
+			t.Errorf("%q is %q, want %q", in, got, want)
 		}
 	}
 }
