@@ -1,7 +1,27 @@
-// Small comforts: copying a command, and search as you type. Everything works
-// without them: a command can be marked, the search is a plain form.
+// Small comforts: the keyboard's place on a page that comes again, copying a command,
+// and search as you type. Everything works without them: a command can be marked, the
+// search is a plain form.
 "use strict";
 (() => {
+  // A page that comes again, after a form that leads back to it or because a build went
+  // on, keeps the keyboard where it was. What had the focus is known by what it is and
+  // not by its place: if it is gone, or one of several alike, nothing has the focus.
+  const signs = (e) => JSON.stringify([e.tagName, e.id, e.getAttribute("name"), e.getAttribute("value"), e.getAttribute("href"),
+    e.getAttribute("aria-label") || e.textContent.trim().slice(0, 100), e.form ? e.form.getAttribute("action") : ""]);
+  const alike = (sign) => [...document.querySelectorAll("a[href], button, input, select, textarea, summary")].filter((e) => signs(e) === sign);
+  try {
+    const [page, sign] = JSON.parse(sessionStorage.getItem("focus") || "[]");
+    sessionStorage.removeItem("focus");
+    const found = page === location.href ? alike(sign) : [];
+    if (found.length === 1) found[0].focus({ focusVisible: true });
+    window.addEventListener("pagehide", () => {
+      const e = document.activeElement;
+      if (e && e !== document.body && e.matches(":focus-visible") && alike(signs(e)).length === 1) sessionStorage.setItem("focus", JSON.stringify([location.href, signs(e)]));
+    });
+  } catch {
+    // A browser that keeps nothing forgets where the keyboard was.
+  }
+
   // A button that copies, beside each block of commands.
   if (navigator.clipboard) {
     for (const block of document.querySelectorAll("pre[data-copy]")) {
