@@ -29,11 +29,11 @@ type platform struct {
 	stop       func()
 }
 
-// host starts a server with accounts on a free port; it is stopped at the test's
-// end, or by stop, and must then end well.
-func (p project) host(t *testing.T) *platform {
+// host starts a server with accounts, on a free port unless more says where; it is
+// stopped at the test's end, or by stop, and must then end well.
+func (p project) host(t *testing.T, more ...string) *platform {
 	t.Helper()
-	cmd := p.command(context.Background(), "serve", "--listen", "127.0.0.1:0", "--json")
+	cmd := p.command(context.Background(), append([]string{"serve", "--listen", "127.0.0.1:0", "--json"}, more...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()

@@ -251,20 +251,41 @@ func (b *Browser) Look(name string) {
 			if Eval[bool](b, `document.documentElement.scrollWidth > innerWidth`) {
 				b.t.Errorf("%s is wider than a window of %d", name, width)
 			}
-			if b.Shots == "" {
-				continue
-			}
-			png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
-			if err == nil {
-				err = os.MkdirAll(b.Shots, 0o755)
-			}
-			if err == nil {
-				err = os.WriteFile(filepath.Join(b.Shots, name+"-"+scheme+"-"+strconv.FormatInt(width, 10)+".png"), png, 0o644)
-			}
-			if err != nil {
-				b.t.Fatal(err)
-			}
+			b.picture(name, scheme, width)
 		}
 	}
 	b.See(Schemes[0], widths[0])
+}
+
+// Pictures takes pictures of the page that is open, in every palette and width, if
+// somebody wants them.
+func (b *Browser) Pictures(name string) {
+	b.t.Helper()
+	if b.Shots == "" {
+		return
+	}
+	for _, scheme := range Schemes {
+		for _, width := range widths {
+			b.See(scheme, width)
+			b.picture(name, scheme, width)
+		}
+	}
+	b.See(Schemes[0], widths[0])
+}
+
+func (b *Browser) picture(name, scheme string, width int64) {
+	b.t.Helper()
+	if b.Shots == "" {
+		return
+	}
+	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	if err == nil {
+		err = os.MkdirAll(b.Shots, 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(b.Shots, name+"-"+scheme+"-"+strconv.FormatInt(width, 10)+".png"), png, 0o644)
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
 }
