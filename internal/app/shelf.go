@@ -3,9 +3,6 @@ package app
 import (
 	"container/list"
 	"context"
-	"fmt"
-	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -47,7 +44,7 @@ const (
 // shelf keeps statuses by commit.
 type shelf struct {
 	a      *App
-	keys   string // the files of the keys, as they were when the server began
+	keys   string // the files of the keys, as they were when the shelf was made
 	limit  int64
 	dear   time.Duration
 	flight singleflight.Group // computations, by commit
@@ -112,7 +109,7 @@ func (l *lazy[T]) get(make func() (T, error)) (T, error) {
 }
 
 func newShelf(a *App) *shelf {
-	return &shelf{a: a, keys: a.keyFiles(), limit: shelfBytes, dear: dear, all: map[digest.Digest]*list.Element{}, order: list.New()}
+	return &shelf{a: a, keys: keyFiles(a.path("keys")), limit: shelfBytes, dear: dear, all: map[digest.Digest]*list.Element{}, order: list.New()}
 }
 
 // kept is the shelf of a data directory that is served.
@@ -230,8 +227,8 @@ func (s *shelf) late(ctx context.Context, e *slot, v *shelved, at, exact time.Ti
 // computed.
 func (s *shelf) look(ctx context.Context, e *slot, v *shelved) (bool, error) {
 	began := time.Now()
-	if s.a.keyFiles() != s.keys {
-		return false, fault.Advise(fault.Unavailable, "Start the server anew, so that it shows nothing under keys that may be revoked.",
+	if keyFiles(s.a.path("keys")) != s.keys {
+		return false, fault.Advise(fault.Unavailable, "Try again in a moment: the server is about to go by the new ones. If it stays so, start it anew.",
 			"the keys of this data directory were changed by another command")
 	}
 	rests, err := s.a.rests(ctx, e.id, v.report.Commit)
@@ -246,19 +243,6 @@ func (s *shelf) look(ctx context.Context, e *slot, v *shelved) (bool, error) {
 		v.looked = began
 	}
 	return !v.ended, nil
-}
-
-// keyFiles names the files of the keys as they are now.
-func (a *App) keyFiles() string {
-	var b strings.Builder
-	entries, err := os.ReadDir(a.path("keys"))
-	fmt.Fprint(&b, err)
-	for _, e := range entries {
-		if fi, err := e.Info(); err == nil {
-			fmt.Fprintf(&b, " %s %d %d", e.Name(), fi.Size(), fi.ModTime().UnixNano())
-		}
-	}
-	return b.String()
 }
 
 // settling is how old a file's last change must be when a computation begins, so

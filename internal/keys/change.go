@@ -313,20 +313,3 @@ func replace(path string, b []byte) error {
 	}
 	return syncDir(filepath.Dir(path))
 }
-
-// Changes tells how often the keys in the folder were changed, without reading any
-// private key.
-func Changes(dir string) (int, error) {
-	b, err := readPrivateUpTo(filepath.Join(dir, ringFile), maxRing)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	r, err := ParseRing(b)
-	if err != nil {
-		return 0, err
-	}
-	return len(r.Events), nil
-}
