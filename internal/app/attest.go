@@ -13,6 +13,7 @@ import (
 	"hallmark/internal/evidence"
 	"hallmark/internal/plan"
 	"hallmark/internal/policy"
+	"hallmark/internal/project"
 	"hallmark/internal/purl"
 	"hallmark/internal/record"
 	"hallmark/internal/store"
@@ -172,7 +173,15 @@ func (a *App) attestVerdicts(ctx context.Context, r *Report) error {
 	if err != nil {
 		return err
 	}
-	closure, secrets := r.planned().Closure, privacyOf(r.Solved.Plan, nil)
+	closure := r.planned().Closure
+	org, proj, err := project.ParseName(r.Commit.Project)
+	if err != nil {
+		return err
+	}
+	secrets, err := a.privacyIn(ctx, org, proj, r.Solved.Plan)
+	if err != nil {
+		return err
+	}
 	now := time.Now().UTC()
 	ps := make([]*pending, len(all))
 	err = each(ctx, len(all), func(ctx context.Context, i int) error {

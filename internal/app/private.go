@@ -136,8 +136,38 @@ func (a *App) hold(ctx context.Context, name string, p *plan.Plan) error {
 			return err
 		}
 	}
-	pr := privacyOf(p, nil)
+	pr, err := a.privacyIn(ctx, org, proj, p)
+	if err != nil {
+		return err
+	}
 	return a.Store.Hold(ctx, org, proj, pr.private, pr.public)
+}
+
+// privacyIn finds what of a project's plan is private: what the plan says, and what
+// the project is known to hold of its packages' files. Plans that were stored before
+// they said so say nothing, and what is known of them must not be taken back by
+// building them again.
+func (a *App) privacyIn(ctx context.Context, org, proj string, p *plan.Plan) (*privacy, error) {
+	of := map[digest.Digest]purl.PURL{}
+	for _, s := range p.Sources {
+		of[s.Digest] = s.PURL
+	}
+	for _, x := range p.Artifacts {
+		if x.Published != nil {
+			of[x.Published.Digest] = x.PURL
+		}
+	}
+	held, err := a.Store.Holders(ctx, slices.Collect(maps.Keys(of)))
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]bool{}
+	for d, hs := range held {
+		if slices.ContainsFunc(hs, func(h store.Held) bool { return h.Org == org && h.Project == proj }) {
+			names[of[d].Name()] = true
+		}
+	}
+	return privacyOf(p, names), nil
 }
 
 // only is a reader of one project; empty: of none.

@@ -151,3 +151,50 @@ func TestHeldBefore(t *testing.T) {
 		}
 	}
 }
+
+// TestBuiltAgainFromBefore: what was found out of a plan that does not say where its
+// packages came from stays so when that is built again: it is published by no build of
+// the project that has it.
+func TestBuiltAgainFromBefore(t *testing.T) {
+	a, ctx := mustOpen(t, Config{Data: t.TempDir()}, true), t.Context()
+	g := newGraph(t)
+	secret := g.step("secret", "", nil)
+	tooled := g.step("tooled", "", nil, secret)
+	g.artifact(tooled)
+	things := []digest.Digest{secret.ID, secret.Source(), tooled.ID}
+	var rows []store.Held
+	for _, d := range things {
+		rows = append(rows, store.Held{Thing: d, Org: "acme", Project: "web"})
+	}
+	if err := a.Store.HoldAll(ctx, rows); err != nil {
+		t.Fatal(err)
+	}
+	whose := func(want bool) {
+		t.Helper()
+		held, err := a.Store.Holders(ctx, things)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range things {
+			if len(held[d]) > 0 != want {
+				t.Errorf("%s is private: %v", d.Short(), held[d])
+			}
+		}
+	}
+	if err := a.hold(ctx, "acme/web", &g.p); err != nil {
+		t.Fatal(err)
+	}
+	whose(true)
+	pr, err := a.privacyIn(ctx, "acme", "web", &g.p)
+	if err != nil || !pr.nodes[tooled.PURL] || !pr.steps[secret.ID] {
+		t.Errorf("a summary of it is everybody's: %+v, %v", pr, err)
+	}
+	// Another project that has them from the default index makes them everybody's.
+	if err := a.hold(ctx, "umbra/open", &g.p); err != nil {
+		t.Fatal(err)
+	}
+	whose(false)
+	if pr, err := a.privacyIn(ctx, "acme", "web", &g.p); err != nil || pr.nodes[tooled.PURL] {
+		t.Errorf("what is everybody's is private: %+v, %v", pr, err)
+	}
+}
