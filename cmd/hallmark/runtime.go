@@ -174,7 +174,7 @@ func (c *exportOCI) Run(e *env) error {
 		return c.runtime(e, runtime.FormatOCI)
 	}
 	if e.remote() {
-		return notOnServer("export oci", "The server has it: on the project's page under Download Builds, and at /ORG/PROJECT/runtime.oci.tar.")
+		return notOnServer("export oci to a folder", "Take it as one file, -o FILE, which holds the same layout.")
 	}
 	a, r, err := e.report(false)
 	if err != nil {
@@ -199,7 +199,12 @@ func (c *exportTar) Run(e *env) error { return c.runtime(e, runtime.FormatTar) }
 // runtime writes the project's runtime in a format.
 func (o output) runtime(e *env, format string) error {
 	if e.remote() {
-		return notOnServer("export "+format, "The server has it: on the project's page under Download Builds, and at /ORG/PROJECT/runtime.oci.tar and runtime.tar.")
+		s, cfg, err := e.onServer()
+		if err != nil {
+			return err
+		}
+		file := map[string]string{runtime.FormatOCI: "oci.tar", runtime.FormatTar: "tar"}[format]
+		return o.stream(e, func(w io.Writer) error { return s.Runtime(e.ctx, cfg.Project, file, w) })
 	}
 	a, r, err := e.report(false)
 	if err != nil {

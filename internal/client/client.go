@@ -34,6 +34,7 @@ const (
 	maxDocument = 64 << 20 // status, plan, log
 	maxProblem  = 64 << 10
 	maxFile     = 1 << 30 // an artifact
+	maxStream   = 1 << 36 // a runtime
 )
 
 // Bounds of a request whose answer is a document, and of one that takes as long as
@@ -336,12 +337,41 @@ func (c *Client) document(ctx context.Context, path string, query url.Values) ([
 	if err != nil {
 		return nil, err
 	}
+	req.Header.Set("Accept", fileTypes)
 	res, err := c.send(req)
 	if err != nil {
 		return nil, err
 	}
 	defer res.Body.Close()
 	return c.read(res)
+}
+
+// fileTypes is what is taken where a page might come: files, and problems in words.
+const fileTypes = "application/octet-stream, application/json, application/x-tar, text/csv, text/plain"
+
+// Stream writes what a server makes as it is asked for to w. Whether it is whole the
+// connection tells: one that ends early is fault.Unavailable.
+func (c *Client) Stream(ctx context.Context, path string, query url.Values, w io.Writer) error {
+	req, err := c.request(ctx, http.MethodGet, path, query, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", fileTypes)
+	res, err := c.sendBy(c.slow, req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	n, err := io.Copy(w, io.LimitReader(res.Body, maxStream+1))
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return fault.New(fault.Unavailable, "download from %s: %w", c.base, err)
+	case n > maxStream:
+		return fault.New(fault.Hostile, "%s sends more than %d bytes", c.base, int64(maxStream))
+	}
+	return nil
 }
 
 // Download writes a file of the server to w, and fails, with fault.Unverified, at

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"io"
 
 	"hallmark/internal/api"
 	"hallmark/internal/project"
@@ -22,6 +23,14 @@ func (c *Client) SBOM(ctx context.Context, name string, f sbom.Format) ([]byte, 
 // AuditReport is the report on a project for an auditor, as JSON.
 func (c *Client) AuditReport(ctx context.Context, name string) ([]byte, error) {
 	return c.handed(ctx, name, "report.json")
+}
+
+// Runtime writes what the newest commit installs to w, as file says: oci.tar or tar.
+func (c *Client) Runtime(ctx context.Context, name, file string, w io.Writer) error {
+	if _, _, err := project.ParseName(name); err != nil {
+		return err
+	}
+	return c.Stream(ctx, "/"+name+"/runtime."+file, c.on("branch", nil), w)
 }
 
 // Preview is what a change would bring; nothing is stored. It takes as long as

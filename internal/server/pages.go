@@ -108,6 +108,11 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, code int, name, 
 // failPage answers with an error as a page. Its advice stands on a line of its
 // own, as the command prints it.
 func (s *Server) failPage(w http.ResponseWriter, r *http.Request, err error) {
+	// A program that says what it takes, and no page, is answered in words.
+	if a := r.Header.Get("Accept"); a != "" && !strings.Contains(a, "text/html") && !strings.Contains(a, "*/*") {
+		s.fail(w, r, err)
+		return
+	}
 	code, text := s.say(r, err)
 	message, advice := cutAdvice(text)
 	s.render(w, r, code, "error", http.StatusText(code), map[string]string{"Message": message, "Advice": advice})
