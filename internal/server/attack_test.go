@@ -19,7 +19,7 @@ func TestNoSharedCacheHasWhatNeedsAReader(t *testing.T) {
 	ts := serve(t, sample(t))
 	_, index := get(t, ts, "/r/acme/web/pypi/simple/flask/")
 	file := between(t, index, `href="`, `#`)
-	for _, at := range []string{"/", "/acme/web", "/acme/web/files.zip", "/r/acme/web/pypi/simple/", "/r/acme/web/pypi/simple/flask/", file, file + ".metadata",
+	for _, at := range []string{"/", "/acme/web", "/acme/web/files.zip", "/acme/web/runtime.tar", "/acme/web/runtime.oci.tar", "/r/acme/web/pypi/simple/", "/r/acme/web/pypi/simple/flask/", file, file + ".metadata",
 		"/api/v1/projects/acme/web/status", "/api/v1/whoami", "/acme/nothing"} {
 		res, body := get(t, ts, at)
 		c := res.Header.Get("Cache-Control")
