@@ -15,6 +15,7 @@ import (
 	"hallmark/internal/project"
 	"hallmark/internal/server"
 	"hallmark/internal/status"
+	"hallmark/internal/store"
 )
 
 // Backend is the data directory as the server sees it: for reading.
@@ -57,6 +58,16 @@ func (b Backend) Project(ctx context.Context, org, name string) (*server.Project
 		signed, err := b.a.Store.EvidenceOf(context.WithoutCancel(ctx), r.files())
 		for d, rows := range signed {
 			p.Signed[d] = len(rows) > 0
+		}
+		said := b.a.kept().said
+		p.Elsewhere = func(file digest.Digest) bool {
+			return slices.ContainsFunc(signed[file], func(e store.Evidence) bool {
+				if e.Name != vsaFile {
+					return false
+				}
+				s, ok := said.says(e, file)
+				return ok && s.class == policy.Secure
+			})
 		}
 		return p, err
 	})

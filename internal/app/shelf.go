@@ -46,6 +46,7 @@ type shelf struct {
 	a      *App
 	keys   string // the files of the keys, as they were when the shelf was made
 	limit  int64
+	said   *Catalog // what summaries say
 	dear   time.Duration
 	flight singleflight.Group // computations, by commit
 
@@ -109,7 +110,7 @@ func (l *lazy[T]) get(make func() (T, error)) (T, error) {
 }
 
 func newShelf(a *App) *shelf {
-	return &shelf{a: a, keys: keyFiles(a.path("keys")), limit: shelfBytes, dear: dear, all: map[digest.Digest]*list.Element{}, order: list.New()}
+	return &shelf{a: a, keys: keyFiles(a.path("keys")), limit: shelfBytes, said: a.Catalog(), dear: dear, all: map[digest.Digest]*list.Element{}, order: list.New()}
 }
 
 // kept is the shelf of a data directory that is served.

@@ -177,7 +177,10 @@ func (s *Server) artifactPage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	v := artifactView{Artifact: a, Top: s.projectHead(ctx, org, name, "builds")}
-	row := status.Row{PURL: a.PURL, Class: a.Class}
+	row := status.Row{PURL: a.PURL, Class: a.Class, Digest: &d, Reasons: a.Reasons}
+	if a.First != nil && !a.Published {
+		row.Builder = &a.First.Builder
+	}
 	v.Back = "/" + org + "/" + name + "#" + anchor(row)
 	if p, err := s.backend.Project(ctx, org, name); err == nil {
 		if to := s.rowLink(p, a.PURL); to != "" {

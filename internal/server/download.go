@@ -20,8 +20,14 @@ import (
 )
 
 // takes says, for one asker and project, which artifacts' bytes are refused: the
-// gate's answer depends on the class, so it is asked once for each.
+// gate's answer depends on the class, so it is asked once for each. What is community
+// by what it rests on alone has an entry of its own, under its digest, if it is secure
+// elsewhere and secure ones are refused.
 type takes map[policy.Class]refusal
+
+// restsClass is what the gate says of secure artifacts, if there is one that may be
+// one elsewhere.
+const restsClass policy.Class = "rests"
 
 // refusal is the gate's answer for one artifact of a class.
 type refusal struct {
@@ -30,12 +36,26 @@ type refusal struct {
 }
 
 // takesOf asks the gate for the classes that a document has.
-func (s *Server) takesOf(ctx context.Context, doc status.Document) takes {
+func (s *Server) takesOf(ctx context.Context, p *Project) takes {
 	t := takes{}
-	org, name, _ := strings.Cut(doc.Project, "/")
-	for _, row := range doc.Artifacts {
-		if _, ok := t[row.Class]; !ok && row.Digest != nil {
-			t[row.Class] = refusal{row.PURL, s.take(ctx, org, name, row)}
+	org, name, _ := strings.Cut(p.Document.Project, "/")
+	for _, row := range p.Document.Artifacts {
+		if row.Digest == nil || s.opts.Platform == nil {
+			continue
+		}
+		if _, ok := t[row.Class]; !ok {
+			t[row.Class] = refusal{row.PURL, s.takeAs(ctx, org, name, row, secure(row))}
+		}
+		if !rests(row) {
+			continue
+		}
+		r, ok := t[restsClass]
+		if !ok {
+			r = refusal{row.PURL, s.takeAs(ctx, org, name, row, true)}
+			t[restsClass] = r
+		}
+		if r.err != nil && p.elsewhere(row) {
+			t[policy.Class(*row.Digest)] = r
 		}
 	}
 	return t
@@ -44,6 +64,11 @@ func (s *Server) takesOf(ctx context.Context, doc status.Document) takes {
 // refused is why a row's bytes are refused, in a sentence; empty: they are not.
 func (t takes) refused(row status.Row) string {
 	r := t[row.Class]
+	if row.Digest != nil {
+		if own, ok := t[policy.Class(*row.Digest)]; ok {
+			r = own
+		}
+	}
 	switch {
 	case r.err == nil:
 		return ""
@@ -105,12 +130,16 @@ func (s *Server) filesZip(w http.ResponseWriter, r *http.Request) {
 	// the class, and saying it again is dear.
 	gate, no := map[int]string{}, takes{}
 	for i, row := range doc.Artifacts {
-		if _, refused := no[row.Class]; row.Digest == nil || row.File == nil || refused {
+		key := row.Class
+		if rests(row) {
+			key = policy.Class(*row.Digest)
+		}
+		if _, refused := no[key]; row.Digest == nil || row.File == nil || refused {
 			gate[i] = no.refused(row)
 			continue
 		}
 		if err := s.take(ctx, org, name, row); fault.Is(err, fault.Denied) {
-			no[row.Class] = refusal{row.PURL, err}
+			no[key] = refusal{row.PURL, err}
 			gate[i] = no.refused(row)
 		} else if err != nil {
 			s.failPage(w, r, err)

@@ -389,7 +389,7 @@ func (s *Server) projectView(ctx context.Context, p *Project, f filter, page int
 		Filter: f, IndexURL: s.opts.ExternalURL + "/r/" + doc.Project + "/pypi/simple/", TokenHost: s.tokenHost(), Ask: o.ask, Work: o.work,
 		StatusURL: "/api/v1/projects/" + doc.Project + "/status", CommitShort: shorten(doc.Commit), PlanShort: doc.Plan.Short(),
 		Reasons: selected(o.reasons, f.Reason), Languages: selected(o.languages, f.Language)}
-	t := s.takesOf(ctx, doc)
+	t := s.takesOf(ctx, p)
 	v.Bundle = s.bundle(doc, t)
 	v.Bundle.URL += v.Top.At()
 	v.Runtime = runtimeOf(doc, t, v.Top.At())

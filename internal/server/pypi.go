@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -177,7 +178,37 @@ func (s *Server) take(ctx context.Context, org, name string, row status.Row) err
 	if s.opts.Platform == nil {
 		return nil // a single user's
 	}
-	return s.opts.Platform.TakeOf(ctx, asks(ctx).Who, org, name, BranchOf(ctx), string(row.PURL), secure(row))
+	if rests(row) {
+		err := s.takeAs(ctx, org, name, row, true)
+		if err == nil || !fault.Is(err, fault.Denied) {
+			return err
+		}
+		p, perr := s.backend.Project(ctx, org, name)
+		if perr != nil {
+			return perr
+		}
+		if p.elsewhere(row) {
+			return err
+		}
+	}
+	return s.takeAs(ctx, org, name, row, secure(row))
+}
+
+// takeAs asks the gate about a row's file as a secure one, or not.
+func (s *Server) takeAs(ctx context.Context, org, name string, row status.Row, secure bool) error {
+	return s.opts.Platform.TakeOf(ctx, asks(ctx).Who, org, name, BranchOf(ctx), string(row.PURL), secure)
+}
+
+// rests tells whether a row's file was built here and is community by what it rests on
+// alone. The same bytes may be a secure artifact where that is another.
+func rests(row status.Row) bool {
+	return !secure(row) && row.Builder != nil && row.Digest != nil && len(row.Reasons) > 0 &&
+		!slices.ContainsFunc(row.Reasons, func(r policy.Reason) bool { return r.Code != policy.DependencyCommunity })
+}
+
+// elsewhere tells whether a row's file is a secure artifact somewhere.
+func (p *Project) elsewhere(row status.Row) bool {
+	return p.Elsewhere != nil && rests(row) && p.Elsewhere(*row.Digest)
 }
 
 // simple answers what is common to both pages: the format, and the project.

@@ -59,6 +59,10 @@ type Project struct {
 	Message      string    // of the commit
 	// Signed tells of which files there is evidence; nil: it is asked for each.
 	Signed map[digest.Digest]bool
+	// Elsewhere tells of a file of ours that is community here by what it rests on alone
+	// whether a summary of ours that verifies calls it secure, as it does where what it
+	// rests on is; nil: none is.
+	Elsewhere func(file digest.Digest) bool
 }
 
 // Files gives the bytes of artifacts.

@@ -78,6 +78,7 @@ type tableKey struct {
 	Page              int
 	Hosted            bool
 	Secure, Community string
+	Rests             string
 }
 
 // table is one page of a table as HTML.
@@ -216,7 +217,7 @@ type tableView struct {
 
 // table makes or finds the table of a project's page.
 func (s *Server) table(ctx context.Context, p *Project, f filter, page int, t takes) (*table, error) {
-	k := tableKey{Filter: f, Page: page, Hosted: s.opts.Platform != nil, Secure: t.says(policy.Secure), Community: t.says(policy.Community)}
+	k := tableKey{Filter: f, Page: page, Hosted: s.opts.Platform != nil, Secure: t.says(policy.Secure), Community: t.says(policy.Community), Rests: t.says(restsClass)}
 	made := s.cache.tables(p)
 	defer s.cache.weigh(p, made)
 	return made.table(k, func(v *table) error {
