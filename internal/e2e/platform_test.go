@@ -245,7 +245,7 @@ func wayOfATeam(t *testing.T, holds func(data, secret string) bool, env ...strin
 	// Nobody outside sees that the project is there: what he gets is what he gets for
 	// one that is not.
 	file := "/pypi/files/" + good.Digest.Hex() + "/" + *good.File
-	for _, path := range []string{"/acme/web", "/acme/web/configuration", "/acme/web/history", "/acme/web/settings", "/acme/web/events", run[0], run[0] + "/log", run[0] + "/events", "/api/v1/projects/acme/web/runs/" + run[1] + "/log", "/api/v1/projects/acme/web/runs/" + run[1] + "/events", "/acme/web/files.zip", "/acme/web/artifact/" + good.Digest.Hex(), "/api/v1/projects/acme/web/status",
+	for _, path := range []string{"/acme/web", "/acme/web/configuration", "/acme/web/history", "/acme/web/settings", "/acme/web/events", run[0], run[0] + "/log", run[0] + "/events", "/api/v1/projects/acme/web/runs/" + run[1] + "/log", "/api/v1/projects/acme/web/runs/" + run[1] + "/events", "/acme/web/files.zip", "/acme/web/runtime.tar", "/acme/web/runtime.oci.tar", "/acme/web/artifact/" + good.Digest.Hex(), "/api/v1/projects/acme/web/status",
 		"/r/acme/web/pypi/simple/", "/r/acme/web/pypi/simple/e2e-good/", "/r/acme/web" + file, "/r/acme/web" + file + ".metadata", "/acme"} {
 		for who, v := range map[string]*visitor{"nobody": h.visitor(t), "bob": bob, "bob's token": stranger, "a token of another organization": elsewhere} {
 			code, body := v.get(path)
