@@ -176,7 +176,9 @@ func (k *KMS) URI(name string) string { return k.api.uri(k, name) }
 func AWS(t testing.TB) *KMS {
 	t.Helper()
 	python := tool(t, "moto-"+MotoVersion, "bin/python")
-	base := start(t, func(port string) *exec.Cmd { return exec.Command(python, "-c", motoServer, "-H", "127.0.0.1", "-p", port) }, "/moto-api/data.json")
+	base := start(t, func(port string) *exec.Cmd {
+		return exec.Command(python, "-c", motoServer, "-H", "127.0.0.1", "-p", port)
+	}, "/moto-api/data.json")
 	k := &KMS{t: t, base: base, api: moto{}, front: newFront(t, base, func(w http.ResponseWriter) {
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 		w.WriteHeader(http.StatusBadRequest)
