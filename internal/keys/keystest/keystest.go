@@ -318,6 +318,24 @@ func tool(t testing.TB, folder, program string) string {
 	return filepath.Join(dir, program)
 }
 
+// freePort gives a port that nobody has, nor the one behind it, which OpenBao takes
+// for a cluster.
+func freePort(t testing.TB) string {
+	t.Helper()
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		port := l.Addr().(*net.TCPAddr).Port
+		if next, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+1))); err == nil {
+			next.Close()
+			return strconv.Itoa(port)
+		}
+	}
+}
+
 // startTime is how long a server may take until it answers.
 const startTime = 2 * time.Minute
 
@@ -325,15 +343,7 @@ const startTime = 2 * time.Minute
 // ready answers.
 func start(t testing.TB, command func(port string) *exec.Cmd, ready string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
+	port := freePort(t)
 	cmd := command(port)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
