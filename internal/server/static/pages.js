@@ -77,9 +77,11 @@
     if (p.licence) about += "Licence: " + p.licence + ".";
     item.append(element("p", { class: "small" }, about));
     if (field) {
-      const select = element("select", { name: "requirement" }, element("option", { value: p.name }, "newest that fits"));
+      const recipe = p.type === "generic"; // asked for as sys:NAME@VERSION
+      const asks = (version) => (recipe ? "sys:" : "") + p.name + (version ? (recipe ? "@" : "==") + version : "");
+      const select = element("select", { name: "requirement" }, element("option", { value: asks("") }, "newest that fits"));
       for (const v of p.versions) {
-        select.append(element("option", { value: p.name + "==" + v.version }, v.version + ": " + (states[v.build] || v.build) +
+        select.append(element("option", { value: asks(v.version) }, v.version + ": " + (states[v.build] || v.build) +
           (v.yanked ? ", taken back" : "") + (v.uploaded && v.uploaded > form.dataset.at ? ", after the catalog time" : "")));
       }
       const button = element("button", { class: "button quiet", type: "submit" }, "Add", element("span", { class: "visually-hidden" }, " " + p.name));
@@ -131,7 +133,7 @@
     if (!field) return;
     event.preventDefault();
     const wanted = event.target.elements.requirement.value;
-    const name = (line) => line.trim().split(/[=<>!~\[; ]/)[0];
+    const name = (line) => line.trim().split(/[=<>!~\[; @]/)[0];
     const lines = field.value.split("\n").filter((l) => l.trim() && name(l) !== name(wanted));
     field.value = [...lines, wanted].join("\n");
     field.rows = Math.max(3, lines.length + 2);
