@@ -163,7 +163,8 @@ func (a *App) privacyIn(ctx context.Context, org, proj string, p *plan.Plan) (*p
 	}
 	names := map[string]bool{}
 	for d, hs := range held {
-		if slices.ContainsFunc(hs, func(h store.Held) bool { return h.Org == org && h.Project == proj }) {
+		// What is done for no project says nothing of where it came from either.
+		if org == store.Operator || slices.ContainsFunc(hs, func(h store.Held) bool { return h.Org == org && h.Project == proj }) {
 			names[of[d].Name()] = true
 		}
 	}

@@ -181,10 +181,12 @@ func TestBuiltAgainFromBefore(t *testing.T) {
 			}
 		}
 	}
-	if err := a.hold(ctx, "acme/web", &g.p); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"acme/web", ""} { // as a project's, and as a build's
+		if err := a.hold(ctx, name, &g.p); err != nil {
+			t.Fatal(err)
+		}
+		whose(true)
 	}
-	whose(true)
 	pr, err := a.privacyIn(ctx, "acme", "web", &g.p)
 	if err != nil || !pr.nodes[tooled.PURL] || !pr.steps[secret.ID] {
 		t.Errorf("a summary of it is everybody's: %+v, %v", pr, err)
