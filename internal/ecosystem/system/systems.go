@@ -133,7 +133,7 @@ func (r *Recipe) phases() []plan.Phase {
 // in which * stands for slashes too.
 var leftOut = []string{
 	"usr/include/*", "*.a", "*.o", "*.la", "usr/" + libDir + "/pkgconfig/*", "usr/share/pkgconfig/*", "usr/lib/cmake/*", "usr/" + libDir + "/cmake/*", "usr/share/aclocal/*",
-	"usr/share/man/*", "usr/share/info/*", "usr/share/doc/*", "usr/share/locale/*", listPath + "/*",
+	"usr/share/man/*", "usr/man/*", "usr/share/info/*", "usr/share/doc/*", "usr/share/locale/*", listPath + "/*",
 }
 
 // splitPhases gives what a recipe's second step runs: it takes from the first one's
