@@ -143,7 +143,7 @@ func (h systemHost) Have(d digest.Digest) bool { return h.a.Blobs.Has(d) }
 
 // Source is system.Host's.
 func (h systemHost) Source(ctx context.Context, d digest.Digest, file string, patches []plan.Patch) (system.PreparedSource, error) {
-	s, err := host{h.a}.Source(ctx, d, file, patches)
+	s, err := host(h).Source(ctx, d, file, patches)
 	return system.PreparedSource(s), err
 }
 
