@@ -301,7 +301,7 @@ func (e overrideEntry) change(origin string, patch func(string) ([]byte, error))
 		o.Requires = append(o.Requires, plan.Setting{Name: p.String(), Why: r.Why})
 	}
 	for _, p := range e.Patches {
-		if p.File == "" || path.Base(p.File) != p.File {
+		if p.File == "." || !fs.ValidPath(p.File) || path.Base(p.File) != p.File {
 			return o, fmt.Errorf("patch %.80q: want the name of a file beside the recipe", p.File)
 		}
 		b, err := patch(p.File)
