@@ -14,6 +14,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"hallmark/internal/archive"
 	"hallmark/internal/canonical"
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
@@ -211,29 +212,13 @@ func CheckOverrides(all []Override) error {
 	return nil
 }
 
-func readLimited(dir fs.FS, name string, limit int64) ([]byte, error) {
-	f, err := dir.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return nil, errors.Join(err, fmt.Errorf("%s is not a regular file", name))
-	}
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("%s has more than %d bytes", name, limit)
-	}
-	return b, err
-}
-
 func readOverride(dir fs.FS, name, origin string) (Override, error) {
-	b, err := readLimited(dir, name, maxOverrideFile)
+	b, err := archive.ReadFile(dir, name, maxOverrideFile)
 	if err != nil {
 		return Override{}, err
 	}
 	return parseOverride(b, strings.TrimSuffix(path.Base(name), ".yaml"), origin, func(file string) ([]byte, error) {
-		return readLimited(dir, file, plan.MaxPatch)
+		return archive.ReadFile(dir, file, plan.MaxPatch)
 	})
 }
 

@@ -2,14 +2,13 @@ package system
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"slices"
 	"sort"
 	"strings"
 
+	"hallmark/internal/archive"
 	"hallmark/internal/fault"
 	"hallmark/internal/plan"
 )
@@ -29,10 +28,10 @@ func ReadCatalog(dir fs.FS) (Catalog, error) {
 	lines := map[string]*lint{}
 	var errs []error
 	for _, name := range names {
-		b, err := readFile(dir, name, maxRecipe)
+		b, err := archive.ReadFile(dir, name, maxRecipe)
 		if err == nil {
 			var r *Recipe
-			if r, err = ParseRecipe(b, name, func(p string) ([]byte, error) { return readFile(dir, p, plan.MaxPatch) }); err == nil {
+			if r, err = ParseRecipe(b, name, func(p string) ([]byte, error) { return archive.ReadFile(dir, p, plan.MaxPatch) }); err == nil {
 				c[r.Name] = r
 				lines[r.Name], err = newLint(name, b)
 			}
@@ -43,22 +42,6 @@ func ReadCatalog(dir fs.FS) (Catalog, error) {
 		return nil, err
 	}
 	return c, c.check(lines)
-}
-
-func readFile(dir fs.FS, name string, limit int64) ([]byte, error) {
-	f, err := dir.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return nil, errors.Join(err, fmt.Errorf("%s is not a regular file", name))
-	}
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("%s has more than %d bytes", name, limit)
-	}
-	return b, err
 }
 
 // check finds needs that no recipe meets, and rings.

@@ -3,8 +3,8 @@ package system
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -139,12 +139,7 @@ func (p *Planner) Plan(ctx context.Context, requirements []Requirement) (Part, e
 	for n := range direct {
 		p.Catalog.runs(n, runtime)
 	}
-	names := make([]string, 0, len(runtime))
-	for n := range runtime {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(runtime)) {
 		n, err := p.plan(ctx, name)
 		if err != nil {
 			return Part{}, err
@@ -244,12 +239,7 @@ func (p *Planner) environment(ctx context.Context, r *Recipe) (deps []plan.Step,
 	for _, n := range append(slices.Clone(r.Needs.Build), r.Needs.Run...) {
 		p.Catalog.runs(n, with)
 	}
-	names := make([]string, 0, len(with))
-	for n := range with {
-		names = append(names, n)
-	}
-	sort.Strings(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(with)) {
 		n, err := p.plan(ctx, name)
 		if err != nil {
 			return nil, nil, err
