@@ -16,12 +16,15 @@ import (
 	"hallmark/internal/archive"
 )
 
-// needRuntimes skips where nothing can run in a runtime, and makes the program that does,
+// needRuntimes leaves a test out under -short where nothing can run in a runtime, and makes the program that does,
 // which needs no loader.
 func needRuntimes(t *testing.T) string {
 	t.Helper()
 	if out, err := exec.Command("unshare", "--user", "--map-current-user", "--mount", "true").CombinedOutput(); err != nil {
-		t.Skipf("no user namespaces: %v %s", err, out)
+		if testing.Short() {
+			t.Skipf("no user namespaces: %v %s", err, out)
+		}
+		t.Fatalf("no user namespaces: %v %s", err, out)
 	}
 	program := filepath.Join(t.TempDir(), "probe")
 	cmd := exec.Command("go", "build", "-o", program, "./testdata/probe")

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -130,10 +132,47 @@ func errno(err error) string {
 	return fmt.Sprint(err)
 }
 
+// program is this one without need of a loader, which a runtime of the tests has not:
+// as it is, or built anew where cgo linked it.
+var program = sync.OnceValues(func() ([]byte, error) {
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return nil, err
+	}
+	f, err := elf.NewFile(bytes.NewReader(self))
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
+		return self, nil
+	}
+	dir, err := os.MkdirTemp("", "hallmark-probe-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	cmd := exec.Command("go", "test", "-c", "-o", filepath.Join(dir, "probe"), ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build the tests without cgo: %w: %s", err, out)
+	}
+	return os.ReadFile(filepath.Join(dir, "probe"))
+})
+
+// lacking ends a test for want of something that make test installs or needs: under
+// -short it is left out, else it fails.
+func lacking(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if testing.Short() {
+		t.Skipf(format, args...)
+	}
+	t.Fatalf(format, args...)
+}
+
 // probeLayer makes the layer with this program in it, as a file, and gives its path.
 func probeLayer(t *testing.T, dir string) string {
 	t.Helper()
-	self, err := os.ReadFile("/proc/self/exe")
+	self, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,15 +217,15 @@ type someone struct {
 	note string // the layer that is in it
 }
 
-// needNamespaces skips where user namespaces cannot be had at all.
+// needNamespaces ends a test where user namespaces cannot be had at all (lacking).
 func needNamespaces(t *testing.T) {
 	t.Helper()
 	unshare, err := exec.LookPath("unshare")
 	if err != nil {
-		t.Skip("there is no unshare")
+		lacking(t, "there is no unshare")
 	}
 	if err := probe(context.Background(), unshare); err != nil {
-		t.Skip(err)
+		lacking(t, "%v", err)
 	}
 }
 
@@ -409,7 +448,7 @@ func TestExecPlatform(t *testing.T) {
 	p := people(t)[0]
 	program, err := os.ReadFile("/usr/bin/cat") // names the loader of the C library
 	if err != nil {
-		t.Skip(err)
+		lacking(t, "%v", err)
 	}
 	rt := p.dir + "/needs"
 	if _, err := Install(context.Background(), specOf(layerOf(t, "cat", map[string]string{"usr/bin/cat": "#!" + string(program)})), rt, nil, false); err != nil {
@@ -444,7 +483,7 @@ func TestExecPlatform(t *testing.T) {
 // TestExecTerminal: on a terminal the command has it as its own.
 func TestExecTerminal(t *testing.T) {
 	if _, err := exec.LookPath("script"); err != nil {
-		t.Skip("there is no script(1)")
+		lacking(t, "there is no script(1)")
 	}
 	p := people(t)[0]
 	cmd := p.enter(t, Command{Args: []string{"probe"}})

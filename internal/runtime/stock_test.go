@@ -26,7 +26,7 @@ func runStock(t *testing.T, name string, args ...string) string {
 func needTool(t *testing.T, name string) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
-		t.Skipf("%s is not here", name)
+		lacking(t, "%s is not here", name)
 	}
 }
 
