@@ -38,7 +38,7 @@ func UnpackTop(r io.ReaderAt, size int64, name, dir string, lim Limits) (info In
 type unpacking struct {
 	root    *os.Root
 	lim     Limits
-	left    int64 // bytes that may still be written
+	room    int64 // bytes that may still be written
 	seen    map[string]fs.FileMode
 	made    map[string]bool // folders that are on disk
 	dirTime map[string]time.Time
@@ -46,6 +46,8 @@ type unpacking struct {
 	top     bool
 	topName string
 	info    Info
+	only    string   // see unwanted
+	without []string // see unwanted
 }
 
 func (u *unpacking) run(r io.ReaderAt, size int64, name, dir string, lim Limits) (_ Info, err error) {
@@ -70,7 +72,7 @@ func (u *unpacking) run(r io.ReaderAt, size int64, name, dir string, lim Limits)
 		return fail(err)
 	}
 	defer u.root.Close()
-	u.lim, u.left = lim, lim.ratioLimit(size)
+	u.lim, u.room = lim, lim.ratioLimit(size)
 	u.seen, u.made = map[string]fs.FileMode{".": fs.ModeDir}, map[string]bool{".": true}
 	u.dirTime, u.links = map[string]time.Time{}, map[string]string{}
 
@@ -133,7 +135,7 @@ func (u *unpacking) tar(r io.Reader, format Format) error {
 		}
 		defer d.Close()
 		// Headers and padding: 2 KiB for each entry and then some is generous.
-		r = &Capped{R: d, N: u.left + int64(u.lim.Entries)*2048, W: "the archive unpacks to more than it may"}
+		r = &Capped{R: d, N: u.room + int64(u.lim.Entries)*2048, W: "the archive unpacks to more than it may"}
 	}
 	tr := tar.NewReader(r)
 	for {
@@ -251,7 +253,7 @@ func (u *unpacking) claim(name string, mode fs.FileMode) (string, error) {
 	if len(u.seen)-1 > u.lim.Entries {
 		return "", limitFault("it has more than %d entries", u.lim.Entries)
 	}
-	if p := path.Dir(clean); !u.made[p] && !mode.IsDir() {
+	if p := path.Dir(clean); !u.made[p] && !mode.IsDir() && !u.unwanted(clean) {
 		if err := u.root.MkdirAll(p, 0o755); err != nil {
 			return "", err
 		}
@@ -266,7 +268,7 @@ func (u *unpacking) dir(name string, t time.Time) error {
 		return err
 	}
 	u.dirTime[clean] = seconds(t)
-	if clean == "." {
+	if clean == "." || u.unwanted(clean) {
 		return nil
 	}
 	return u.root.MkdirAll(clean, 0o755)
@@ -283,8 +285,12 @@ func (u *unpacking) file(name string, exec bool, t time.Time, size int64, r io.R
 	if size > u.lim.File || size < 0 {
 		return limitFault("entry %s has %d bytes, more than %d", quote(name), size, u.lim.File)
 	}
-	if u.left -= size; u.left < 0 {
+	if u.room -= size; u.room < 0 {
 		return limitFault("it unpacks to more than it may, at entry %s", quote(name))
+	}
+	if u.unwanted(clean) {
+		_, err := io.Copy(io.Discard, io.LimitReader(r, size)) // so that it is read whole
+		return err
 	}
 	mode := fs.FileMode(0o644)
 	if exec {
@@ -327,6 +333,9 @@ func (u *unpacking) symlink(name, target string) error {
 	if _, err := CleanName(strings.ReplaceAll(target, "..", "_"), u.lim.Depth); err != nil {
 		return fault.New(fault.Hostile, "entry %s: its target: %w", quote(name), err)
 	}
+	if u.unwanted(clean) {
+		return nil
+	}
 	u.links[clean] = target // made at the end: nothing is ever written through a link
 	return nil
 }
@@ -339,6 +348,13 @@ func (u *unpacking) hardlink(name, target string, t time.Time) error {
 	}
 	if mode, ok := u.seen[src]; !ok || !mode.IsRegular() {
 		return fault.New(fault.Hostile, "entry %s is a hard link to %s, which no earlier entry made as a file", quote(name), quote(target))
+	}
+	if u.unwanted(src) {
+		if clean, err := CleanName(name, u.lim.Depth); err == nil && !u.unwanted(clean) {
+			return fault.New(fault.Hostile, "entry %s is a hard link to %s, which is left out", quote(name), quote(target))
+		}
+		_, err := u.claim(name, 0)
+		return err
 	}
 	f, err := u.root.Open(src)
 	if err != nil {
@@ -373,6 +389,9 @@ func (u *unpacking) finish(tmp string) (string, error) {
 			return "", fault.New(fault.Hostile, "it is empty")
 		}
 		base = u.topName
+		if err := u.root.MkdirAll(base, 0o755); err != nil { // if nothing in it was wanted
+			return "", err
+		}
 	}
 	names := make([]string, 0, len(u.links))
 	for name := range u.links {
@@ -403,6 +422,11 @@ func (u *unpacking) finish(tmp string) (string, error) {
 		}
 		if t.IsZero() {
 			t = time.Unix(0, 0)
+		}
+		if u.only != "" || len(u.without) > 0 {
+			if _, err := u.root.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+				continue // nothing in it was wanted
+			}
 		}
 		if err := u.root.Chmod(name, 0o755); err != nil { // whatever the umask
 			return "", err
