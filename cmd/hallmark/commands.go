@@ -385,10 +385,35 @@ func isFile(s string) bool {
 }
 
 type whyCmd struct {
-	Artifact string `arg:"" name:"ARTIFACT" help:"sha256:… or a purl."`
+	Artifact string `arg:"" optional:"" name:"ARTIFACT" help:"sha256:… or a purl."`
+	Frontier bool   `help:"Say instead what of the whole closure was not built from source: in what runs, linked-in bytes too, and in what built it."`
+}
+
+// check tells what is asked for.
+func (c *whyCmd) check() error {
+	switch {
+	case c.Frontier && c.Artifact != "":
+		return fault.New(fault.Usage, "why --frontier is about the whole closure: leave out %.100q", c.Artifact)
+	case !c.Frontier && c.Artifact == "":
+		return fault.New(fault.Usage, "why: say of which artifact (hallmark why ARTIFACT), or --frontier")
+	}
+	return nil
+}
+
+// showFrontier shows a frontier.
+func (e *env) showFrontier(f status.Frontier) error {
+	return e.print(f, func(w io.Writer) error {
+		for _, l := range f.Lines() {
+			fmt.Fprintln(w, l)
+		}
+		return nil
+	})
 }
 
 func (c *whyCmd) Run(e *env) error {
+	if err := c.check(); err != nil {
+		return err
+	}
 	if e.remote() {
 		return c.onServer(e)
 	}
@@ -397,6 +422,9 @@ func (c *whyCmd) Run(e *env) error {
 		return err
 	}
 	defer a.Close()
+	if c.Frontier {
+		return e.showFrontier(r.Frontier())
+	}
 	hops, err := r.Why(c.Artifact)
 	if err != nil {
 		return err

@@ -450,6 +450,13 @@ func (c *whyCmd) onServer(e *env) error {
 	if err != nil {
 		return err
 	}
+	if c.Frontier {
+		f, err := s.Frontier(e.ctx, cfg.Project)
+		if err != nil {
+			return err
+		}
+		return e.showFrontier(f)
+	}
 	hops, err := s.Why(e.ctx, cfg.Project, c.Artifact)
 	if err != nil {
 		return err

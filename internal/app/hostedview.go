@@ -125,6 +125,11 @@ func (b hostedBackend) Why(ctx context.Context, commit digest.Digest, artifact s
 	return ask(b.c, func(b Backend) ([]status.Hop, error) { return b.Why(ctx, commit, artifact) })
 }
 
+// Frontier is server.Reports's.
+func (b hostedBackend) Frontier(ctx context.Context, commit digest.Digest) (status.Frontier, error) {
+	return ask(b.c, func(b Backend) (status.Frontier, error) { return b.Frontier(ctx, commit) })
+}
+
 // Plan is server.Reports's.
 func (b hostedBackend) Plan(ctx context.Context, commit digest.Digest) ([]byte, error) {
 	return ask(b.c, func(b Backend) ([]byte, error) { return b.Plan(ctx, commit) })

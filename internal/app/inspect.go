@@ -134,6 +134,9 @@ func (r *Report) Why(name string) ([]status.Hop, error) {
 	return hops, err
 }
 
+// Frontier gives what of the commit's closure was not built from source.
+func (r *Report) Frontier() status.Frontier { return status.NewFrontier(r.Input) }
+
 // oneSentence is an error's text without line ends.
 func oneSentence(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 

@@ -30,6 +30,15 @@ func (b Backend) Why(ctx context.Context, commit digest.Digest, artifact string)
 	return r.Why(artifact)
 }
 
+// Frontier is server.Reports's.
+func (b Backend) Frontier(ctx context.Context, commit digest.Digest) (status.Frontier, error) {
+	r, err := b.a.kept().deep(ctx, commit)
+	if err != nil {
+		return status.Frontier{}, err
+	}
+	return r.Frontier(), nil
+}
+
 // Plan is server.Reports's.
 func (b Backend) Plan(ctx context.Context, commit digest.Digest) ([]byte, error) {
 	s, err := b.solved(ctx, commit)

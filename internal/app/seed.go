@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync"
 	"time"
 
 	"hallmark/internal/api"
@@ -154,6 +155,25 @@ func (a *App) unpackSeed(ctx context.Context) (build.Seed, error) {
 // linkable tells whether a path of the seed is an object file or an archive,
 // which is what a linker copies code from.
 func linkable(p string) bool { return strings.HasSuffix(p, ".o") || strings.HasSuffix(p, ".a") }
+
+// seedSize gives the bytes of the seed's files by path, where its tree is there.
+func (a *App) seedSize() func(path string) (int64, bool) {
+	var mu sync.Mutex
+	known := map[string]int64{}
+	return func(path string) (int64, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		n, ok := known[path]
+		if !ok {
+			n = -1
+			if st, err := os.Lstat(filepath.Join(a.seedDir(), filepath.FromSlash(path))); err == nil && st.Mode().IsRegular() {
+				n = st.Size()
+			}
+			known[path] = n
+		}
+		return max(n, 0), n >= 0
+	}
+}
 
 // emptyArchive is the size of an archive without members, from which nothing can
 // be linked.

@@ -121,7 +121,7 @@ func (a *App) reportOf(ctx context.Context, id digest.Digest, c project.Commit, 
 		return nil, err
 	}
 	in := status.Input{Project: c.Project, Commit: id, Plan: s.Plan, PlanDigest: s.ID, Policy: pol, Now: time.Now(),
-		Steps: map[digest.Digest]status.Step{}, Served: map[purl.PURL]status.File{}}
+		Steps: map[digest.Digest]status.Step{}, Served: map[purl.PURL]status.File{}, SeedSize: a.seedSize()}
 	steps := make([]status.Step, len(s.Plan.Steps))
 	err = each(ctx, len(steps), func(_ context.Context, i int) error {
 		steps[i] = a.stepStatus(g, s, s.Plan.Steps[i], check)
@@ -151,7 +151,7 @@ func (a *App) reportOf(ctx context.Context, id digest.Digest, c project.Commit, 
 	// project asks for.
 	for _, art := range s.Plan.Artifacts {
 		if f := firstOf(in.Steps[art.Step]); f != nil {
-			in.Served[art.PURL] = status.File{Name: f.File, Digest: f.Digest}
+			in.Served[art.PURL] = status.File{Name: f.File, Digest: f.Digest, Size: f.Size}
 		}
 	}
 	_, verdicts := status.Build(in)
@@ -164,7 +164,8 @@ func (a *App) reportOf(ctx context.Context, id digest.Digest, c project.Commit, 
 			delete(in.Served, art.PURL)
 		case project.Published:
 			if p := art.Published; p != nil && a.Blobs.Has(p.Digest) {
-				in.Served[art.PURL] = status.File{Name: p.File, Digest: p.Digest, Published: true}
+				n, _ := a.Blobs.Size(p.Digest)
+				in.Served[art.PURL] = status.File{Name: p.File, Digest: p.Digest, Size: n, Published: true}
 			}
 		}
 	}

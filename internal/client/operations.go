@@ -146,6 +146,11 @@ func (c *Client) Why(ctx context.Context, name, artifact string) ([]status.Hop, 
 	return out.Hops, err
 }
 
+// Frontier is what of the closure was not built from source.
+func (c *Client) Frontier(ctx context.Context, name string) (status.Frontier, error) {
+	return get[status.Frontier](ctx, c, name, "/frontier", c.on("commit", url.Values{}))
+}
+
 // Build queues a build of the newest commit, or gives the one that is queued.
 func (c *Client) Build(ctx context.Context, name string, retry bool) (api.Run, error) {
 	return post[api.Run](ctx, c, name, "/runs", map[string]any{"retry": retry, "branch": c.Branch})

@@ -196,11 +196,14 @@ type Build struct {
 	NotVaried map[string]string `json:"not_varied,omitempty"` // axis to cause, for builds that were to vary
 	Network   []Attempt         `json:"network,omitempty"`
 	Removed   []Removed         `json:"removed,omitempty"`
-	Log       digest.Digest     `json:"log,omitempty"`         // of the whole log, as a blob
-	Ships     []string          `json:"ships,omitempty"`       // native and bytecode files in the output, sorted
-	SeedFiles []string          `json:"seed_inside,omitempty"` // files of the seed whose bytes are or may be inside the output, sorted
-	SeedKnown bool              `json:"seed_measured"`         // whether SeedFiles was measured
-	Inputs    []Input           `json:"inputs"`                // what was mounted, each by digest: the source, then the folders, top-most first
+	Log       digest.Digest     `json:"log,omitempty"`            // of the whole log, as a blob
+	Ships     []string          `json:"ships,omitempty"`          // native and bytecode files in the output, sorted
+	SeedFiles []string          `json:"seed_inside,omitempty"`    // files of the seed whose bytes are or may be inside the output, sorted
+	SeedKnown bool              `json:"seed_measured"`            // whether SeedFiles was measured
+	Needs     []string          `json:"needs,omitempty"`          // libraries and loaders that native files in the output ask for by name and that are not in it, sorted
+	Gives     []string          `json:"gives,omitempty"`          // names under which libraries in the output can be asked for, sorted
+	Linked    bool              `json:"needs_measured,omitempty"` // whether Needs and Gives were measured
+	Inputs    []Input           `json:"inputs"`                   // what was mounted, each by digest: the source, then the folders, top-most first
 	Usage     Usage             `json:"usage"`
 }
 

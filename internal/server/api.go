@@ -28,6 +28,8 @@ type Reports interface {
 	Status(ctx context.Context, commit digest.Digest) (status.Document, error)
 	// Why is the way from an artifact to what is missing.
 	Why(ctx context.Context, commit digest.Digest, artifact string) ([]status.Hop, error)
+	// Frontier is what of the closure was not built from source.
+	Frontier(ctx context.Context, commit digest.Digest) (status.Frontier, error)
 	// Plan is the canonical JSON of what the commit was solved to.
 	Plan(ctx context.Context, commit digest.Digest) ([]byte, error)
 	// Lock is hallmark.lock of the commit.

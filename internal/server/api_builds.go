@@ -127,6 +127,15 @@ func (a surface) buildAPI(mux *http.ServeMux) {
 			}
 			return answer(whyBody{hops}, err)
 		})
+	does(a, huma.Operation{OperationID: "get-frontier", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/frontier", Tags: []string{tagBuilds}, Errors: []int{http.StatusConflict},
+		Summary: "What of the closure was not built from source", Description: "In what runs, linked-in bytes too, and in what built it. A number that is null is not known, which is not zero."},
+		func(ctx context.Context, in *OfCommit) (*body[status.Frontier], error) {
+			id, err := s.commit(ctx, in.Org, in.Project, in.Commit)
+			if err != nil {
+				return nil, err
+			}
+			return answer(s.backend.Frontier(ctx, id))
+		})
 	does(a, huma.Operation{OperationID: "ask-gate", Method: http.MethodGet, Path: "/api/v1/projects/{org}/{project}/gate", Tags: []string{tagBuilds}, Errors: []int{http.StatusConflict},
 		Summary: "Whether the newest commit passes a gate"}, func(ctx context.Context, in *gateInput) (*body[api.Gate], error) {
 		return answer(s.gate(ctx, *in))

@@ -29,6 +29,15 @@ func (f *fake) Status(_ context.Context, commit digest.Digest) (status.Document,
 	return p.Document, nil
 }
 
+func (f *fake) Frontier(_ context.Context, commit digest.Digest) (status.Frontier, error) {
+	p, err := f.find(commit)
+	if err != nil {
+		return status.Frontier{}, err
+	}
+	return status.Frontier{Runtime: status.Side{Bytes: p.Document.Summary.FrontierBytes, Parts: []status.Part{}, Beneath: []string{}},
+		Build: status.Side{Bytes: &p.Document.Summary.SeedBytesBuild, Parts: []status.Part{}, Beneath: []string{}}}, nil
+}
+
 func (f *fake) Why(_ context.Context, commit digest.Digest, artifact string) ([]status.Hop, error) {
 	p, err := f.find(commit)
 	if err != nil {

@@ -106,6 +106,7 @@ func Render(w io.Writer, doc Document, width int, color bool) error {
 		p.field("", clean(c))
 	}
 	p.field("seed", Bytes(s.SeedBytesBuild)+" of pinned binaries, at build time only")
+	p.field("frontier", s.Frontier()+" not from source in what runs (hallmark why --frontier)")
 	p.field("platform", clean(strings.Join(s.Platform, "; "))+" (not counted)")
 	p.field("commit", clean(doc.Commit))
 	p.line("")

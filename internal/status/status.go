@@ -41,9 +41,10 @@ type Summary struct {
 	Artifacts      int      `json:"artifacts"`
 	Secure         int      `json:"secure"`
 	Community      int      `json:"community"`
-	PercentSecure  *int     `json:"percent_secure"`   // rounded down; null: nothing to count
-	SeedBytesBuild int64    `json:"seed_bytes_build"` // of the seed, as unpacked
-	Platform       []string `json:"platform"`         // what the user's machine provides; not counted
+	PercentSecure  *int     `json:"percent_secure"`         // rounded down; null: nothing to count
+	SeedBytesBuild int64    `json:"seed_bytes_build"`       // of the seed, as unpacked
+	FrontierBytes  *int64   `json:"frontier_bytes_runtime"` // in what runs, not from source, at most; null: not known
+	Platform       []string `json:"platform"`               // what the user's machine provides; not counted
 }
 
 // Row is one artifact: the file that is served for it.
@@ -93,6 +94,9 @@ type Input struct {
 	Steps      map[digest.Digest]Step // by step id, query steps that failed among them; a missing one was never started
 	Served     map[purl.PURL]File     // by the plan's artifacts; a missing one has no file yet
 	Now        time.Time
+	// SeedSize gives the bytes of a file of the seed by its path; false where that is
+	// not known. nil: of none it is.
+	SeedSize func(path string) (int64, bool)
 }
 
 // Step is what is known of one step.
@@ -132,6 +136,7 @@ type StepBuild struct {
 type File struct {
 	Name              string
 	Digest            digest.Digest
+	Size              int64  // bytes; 0: not known
 	Published         bool   // upstream's file; false: one that we built
 	PublisherAttested bool   // a publisher's attestation of it was verified
 	EquivalentTo      string // normalisations under which it equals our build; empty: not compared or not equal
@@ -188,6 +193,7 @@ func Build(in Input) (Document, Verdicts) {
 		doc.Artifacts = append(doc.Artifacts, row)
 	}
 	sort.Slice(doc.Artifacts, func(i, j int) bool { return doc.Artifacts[i].PURL < doc.Artifacts[j].PURL })
+	doc.Summary.FrontierBytes = NewFrontier(in).Runtime.Bytes
 	doc.Summary.PercentSecure = policy.Percent(doc.Summary.Secure, doc.Summary.Artifacts)
 	return doc, verdicts
 }

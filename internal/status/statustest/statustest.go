@@ -52,7 +52,7 @@ func GoodStep(id digest.Digest, file string, d digest.Digest) status.Step {
 	for i, p := range []record.Purpose{record.First, record.Rebuild} {
 		st.Builds = append(st.Builds, status.StepBuild{Trusted: true, Verified: true, Operator: "key", Build: record.Build{
 			Schema: record.BuildSchema, ID: fmt.Sprintf("%s-%d", id.Short(), i), Step: id, Purpose: p, Builder: Builder,
-			Started: at, Finished: at.Add(3 * time.Second), Outcome: record.Succeeded, Facts: Facts(),
+			Started: at, Finished: at.Add(3 * time.Second), Outcome: record.Succeeded, Facts: Facts(), SeedKnown: true, Linked: true,
 			Inputs: []record.Input{{Tag: plan.TagBuilder, PURL: "pkg:generic/seed", Digest: seed()}},
 			Output: &record.Output{File: file, Digest: d, Size: 1000},
 		}})
