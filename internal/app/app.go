@@ -25,6 +25,7 @@ import (
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/debian"
 	"hallmark/internal/ecosystem/pypi"
+	"hallmark/internal/ecosystem/system"
 	"hallmark/internal/evidence"
 	"hallmark/internal/fault"
 	"hallmark/internal/keys"
@@ -75,6 +76,8 @@ type Config struct {
 	// LostKey is the role of a key whose private half is gone: it is about to be
 	// rotated, and until then nothing can be signed with it.
 	LostKey keys.Role
+	// Recipes gives the recipes in place of those that ship; nil: those. For tests.
+	Recipes func() (system.Catalog, error)
 	// Version is the program's, for documents that name what wrote them.
 	Version string
 }

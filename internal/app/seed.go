@@ -142,7 +142,7 @@ func (a *App) unpackSeed(ctx context.Context) (build.Seed, error) {
 		return build.Seed{}, err
 	}
 	s := build.Seed{Name: a.pin.Name, Digest: a.pinID, Dir: l.Dir,
-		Files: func(d digest.Digest) string { return natives[d] }}
+		Files: func(d digest.Digest) string { return natives[d] }, Owners: l.Owners}
 	for p := range l.Owners {
 		if st, err := os.Stat(filepath.Join(l.Dir, filepath.FromSlash(p))); linkable(p) && err == nil && st.Size() > emptyArchive {
 			s.Linkable = append(s.Linkable, "/"+p)

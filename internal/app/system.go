@@ -36,6 +36,14 @@ var Recipes = sync.OnceValues(func() (system.Catalog, error) {
 	return c, nil
 })
 
+// recipes are those that plans are made of.
+func (a *App) recipes() (system.Catalog, error) {
+	if a.cfg.Recipes != nil {
+		return a.cfg.Recipes()
+	}
+	return Recipes()
+}
+
 // ParseRequirement reads what a person asks for, of whichever ecosystem: as commits
 // have it, and the name under which a project has it once, which is a Python
 // package's own or sys:NAME.
@@ -62,7 +70,7 @@ func (a *App) known(ctx context.Context, requirement string) error {
 		if err != nil {
 			return err
 		}
-		c, err := Recipes()
+		c, err := a.recipes()
 		if err != nil {
 			return err
 		}
@@ -102,15 +110,39 @@ func (a *App) planAll(ctx context.Context, python *pypi.Planner, host systemFetc
 		}
 		sys = append(sys, r)
 	}
+	catalog, err := a.recipes()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range sys {
+		if _, err := catalog.Find(r); err != nil {
+			return nil, err
+		}
+	}
+	recipes := func() *system.Planner {
+		return &system.Planner{Catalog: catalog, Seed: python.Seed, Profile: python.Profile, At: at, Host: host, Fetch: host.Fetch, Progress: python.Progress}
+	}
+	// Packages are planned on the project's own interpreter, if it brings one.
+	if len(rest) > 0 && catalog.Runs(sys, pythonRecipe) {
+		if err := ownPython(python, recipes()); err != nil {
+			return nil, err
+		}
+	}
 	p, err := python.Plan(ctx, rest)
 	if err != nil || len(sys) == 0 {
 		return p, err
 	}
-	catalog, err := Recipes()
-	if err != nil {
-		return nil, err
+	planner := recipes()
+	planner.Under = system.Linked(append(slices.Clone(p.Steps), p.Queries...))
+	for _, x := range p.Artifacts {
+		for _, u := range x.Requires {
+			if u.Type() == system.Type {
+				planner.Linked = append(planner.Linked, u.Name())
+			}
+		}
 	}
-	planner := &system.Planner{Catalog: catalog, Seed: python.Seed, Profile: python.Profile, At: at, Host: host, Fetch: host.Fetch, Progress: python.Progress}
+	slices.Sort(planner.Linked)
+	planner.Linked = slices.Compact(planner.Linked)
 	part, err := planner.Plan(ctx, sys)
 	if err != nil {
 		return nil, err
@@ -133,6 +165,24 @@ func (a *App) planAll(ctx context.Context, python *pypi.Planner, host systemFetc
 		return nil, fault.New(fault.Corrupt, "the plan that was made is not whole: %w", err)
 	}
 	return p, nil
+}
+
+// ownPython makes a planner one that plans on the interpreter of a recipe: its version,
+// and what it is built for, are the recipe's.
+func ownPython(p *pypi.Planner, recipes *system.Planner) error {
+	core, err := recipes.Core(pythonRecipe)
+	if err != nil {
+		return err
+	}
+	env, err := pypi.NewEnvironment(core.Version(), p.Env.Machine, p.Env.GlibcMinor)
+	if err != nil {
+		return fmt.Errorf("the recipe %s: %w", pythonRecipe, err)
+	}
+	if env.PythonVersion() != p.Env.PythonVersion() {
+		return fault.New(fault.Unsupported, "the recipe %s builds Python %s: this version builds packages for %s alone", pythonRecipe, core.Version(), p.Env.PythonVersion())
+	}
+	p.Env, p.Base = env, core
+	return nil
 }
 
 // systemHost is what planning recipes asks of the platform.

@@ -68,6 +68,8 @@ type Seed struct {
 	// Linkable are the object files and archives that the tree holds, by path:
 	// whatever is linked in statically from the seed is among these.
 	Linkable []string
+	// Owners names the seed's package of each path of the tree, without a slash before it.
+	Owners map[string]string
 }
 
 // Limits on what is stored of one build.
@@ -194,6 +196,7 @@ func (e *Engine) theSeed(ctx context.Context) (*Seed, error) {
 type mount struct {
 	input record.Input
 	dir   string
+	rest  bool // what is left of the seed without packages that a recipe replaces
 }
 
 // sourceNote is what is known of an unpacked source.
@@ -302,6 +305,15 @@ func seedInput(s *Seed) record.Input {
 // ground lays out what every build of a language has: its base, the seed, and what
 // makes the seed faster to use, which is nil if there is nothing.
 func (e *Engine) ground(ctx context.Context, l ecosystem.Language) (base string, seed *Seed, fast *mount, err error) {
+	if base, seed, err = e.bare(ctx, l); err != nil {
+		return "", nil, nil, err
+	}
+	fast, err = e.companion(ctx, l, seedInput(seed).PURL, seed.Digest, l.SeedCompanion(), seed.Dir)
+	return base, seed, fast, err
+}
+
+// bare lays out a language's base, and the seed.
+func (e *Engine) bare(ctx context.Context, l ecosystem.Language) (base string, seed *Seed, err error) {
 	base, err = e.layers.get("base-"+l.BaseKey(), nil, func(tree string) (any, error) {
 		if err := os.Mkdir(tree, 0o755); err != nil {
 			return nil, err
@@ -309,23 +321,15 @@ func (e *Engine) ground(ctx context.Context, l ecosystem.Language) (base string,
 		return map[string]string{}, l.Base(tree)
 	})
 	if err != nil {
-		return "", nil, nil, err
+		return "", nil, err
 	}
-	if seed, err = e.theSeed(ctx); err != nil {
-		return "", nil, nil, err
-	}
-	fast, err = e.companion(ctx, l, seedInput(seed).PURL, seed.Digest, l.SeedCompanion(), seed.Dir)
-	return base, seed, fast, err
+	seed, err = e.theSeed(ctx)
+	return base, seed, err
 }
 
-// dependency lays out what a step made, with what makes it faster to use, which is
-// nil if there is nothing.
-func (e *Engine) dependency(ctx context.Context, in plan.Input, out *record.Output) (mount, *mount, error) {
-	l := e.language(in.PURL)
-	base, seed, _, err := e.ground(ctx, l)
-	if err != nil {
-		return mount{}, nil, err
-	}
+// layout lays out what a step made.
+func (e *Engine) layout(u purl.PURL, out *record.Output) (string, error) {
+	l := e.language(u)
 	dir, err := e.layers.get(artifactKey(l, out.Digest), nil, func(tree string) (any, error) {
 		// The language wants a file with its name, and so do its errors.
 		tmp, err := os.MkdirTemp(e.Tmp, "unpack-")
@@ -340,19 +344,39 @@ func (e *Engine) dependency(ctx context.Context, in plan.Input, out *record.Outp
 		return map[string]string{"file": out.File}, l.Unpack(named, tree)
 	})
 	if err != nil {
-		return mount{}, nil, fmt.Errorf("laying out %s: %w", in.PURL, err)
+		return "", fmt.Errorf("laying out %s: %w", u, err)
 	}
-	fast, err := e.companion(ctx, l, string(in.PURL), out.Digest, l.Companion(), dir, base, seed.Dir)
-	return mount{record.Input{Tag: in.Tag, PURL: string(in.PURL), File: out.File, Digest: out.Digest, Step: in.Step}, dir}, fast, err
+	return dir, nil
+}
+
+// dependency lays out what a step made on a floor of its language, with what makes it
+// faster to use, which is nil if there is nothing. Without a floor it is the language's
+// usual one.
+func (e *Engine) dependency(ctx context.Context, in plan.Input, out *record.Output, fl *floor) (mount, *mount, error) {
+	l := e.language(in.PURL)
+	if fl == nil {
+		base, seed, _, err := e.ground(ctx, l)
+		if err != nil {
+			return mount{}, nil, err
+		}
+		fl = &floor{dirs: []string{base, seed.Dir}}
+	}
+	dir, err := e.layout(in.PURL, out)
+	if err != nil {
+		return mount{}, nil, err
+	}
+	fast, err := e.companion(ctx, l, string(in.PURL), fl.of(out.Digest), l.Companion(), append([]string{dir}, fl.dirs...)...)
+	return mount{input: record.Input{Tag: in.Tag, PURL: string(in.PURL), File: out.File, Digest: out.Digest, Step: in.Step}, dir: dir}, fast, err
 }
 
 // mounts gives the read-only folders of a step's root, top-most first.
 func (e *Engine) mounts(ctx context.Context, s plan.Step, output func(digest.Digest) (*record.Output, error)) ([]mount, error) {
 	l := e.language(s.PURL)
-	base, seed, seedFast, err := e.ground(ctx, l)
+	fl, err := e.floor(ctx, l, s, output)
 	if err != nil {
 		return nil, err
 	}
+	seed := fl.whole
 	// What makes layers faster to use is an input like any other.
 	var ms, fast []mount
 	for _, in := range s.Inputs {
@@ -366,7 +390,11 @@ func (e *Engine) mounts(ctx context.Context, s plan.Step, output func(digest.Dig
 		if err != nil {
 			return nil, err
 		}
-		m, f, err := e.dependency(ctx, in, out)
+		under := fl
+		if e.language(in.PURL).Type() != l.Type() {
+			under = nil
+		}
+		m, f, err := e.dependency(ctx, in, out, under)
 		if err != nil {
 			return nil, fmt.Errorf("environment of %s: %w", s.PURL, err)
 		}
@@ -375,12 +403,12 @@ func (e *Engine) mounts(ctx context.Context, s plan.Step, output func(digest.Dig
 			fast = append(fast, *f)
 		}
 	}
-	if seedFast != nil {
-		fast = append(fast, *seedFast)
+	if fl.fast != nil {
+		fast = append(fast, *fl.fast)
 	}
 	baseInput := record.Input{Tag: plan.TagBuilder, PURL: "pkg:generic/hallmark-environment@" + l.BaseKey(), Digest: digest.FromBytes([]byte(l.BaseKey()))}
 	ms = append(ms, fast...)
-	return append(ms, mount{baseInput, base}, mount{seedInput(seed), seed.Dir}), nil
+	return append(ms, mount{input: baseInput, dir: fl.base}, mount{input: seedInput(seed), dir: fl.seed, rest: fl.seed != seed.Dir}), nil
 }
 
 // companion gives the layer that a language makes of another layer to have it
@@ -433,7 +461,7 @@ func (e *Engine) companion(ctx context.Context, l ecosystem.Language, name strin
 	if err != nil {
 		return nil, err
 	}
-	return &mount{record.Input{Tag: plan.TagBuilder, PURL: string(u), Digest: note.Digest}, dir}, nil
+	return &mount{input: record.Input{Tag: plan.TagBuilder, PURL: string(u), Digest: note.Digest}, dir: dir}, nil
 }
 
 // settle gives everything in a tree one time, folders after what is in them.
@@ -585,7 +613,7 @@ func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, o
 		rec.Outcome = record.Succeeded
 		return rec, files, nil
 	}
-	product, f, err := lang.Accept(s, e.Platform, out, named)
+	product, f, err := lang.Accept(s, e.Platform, layersOf(ms), out, named)
 	if err != nil {
 		return nil, nil, fmt.Errorf("taking what the build of %s made: %w", s.PURL, err)
 	}
@@ -655,6 +683,10 @@ func hidden(root []mount, seed, path string) bool {
 	for _, m := range root {
 		if m.dir == seed {
 			return false
+		}
+		if m.rest {
+			_, err := os.Lstat(filepath.Join(m.dir, path))
+			return errors.Is(err, os.ErrNotExist)
 		}
 		if st, err := os.Lstat(filepath.Join(m.dir, path)); err == nil && st.Mode().IsRegular() {
 			return true

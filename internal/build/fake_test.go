@@ -167,7 +167,7 @@ func (fakeLanguage) Command(s plan.Step) (ecosystem.Command, error) {
 		Files: map[string][]byte{"/usr/b": []byte("b"), "/usr/a": []byte("a")}}, nil
 }
 
-func (l fakeLanguage) Accept(s plan.Step, _ plan.Platform, dir, work string) (ecosystem.Product, *record.Failure, error) {
+func (l fakeLanguage) Accept(s plan.Step, _ plan.Platform, _ []ecosystem.Layer, dir, work string) (ecosystem.Product, *record.Failure, error) {
 	if l.accept != nil {
 		return l.accept(s, dir, work)
 	}

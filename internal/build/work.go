@@ -85,8 +85,11 @@ func (w *work) add(ctx context.Context, s spec, step plan.Step) error {
 		s.guess, s.known = times.guess(step.PURL, s.key.purpose, w.sources[step.Source()])
 		// What it is built with is laid out beforehand, each once, so that nobody
 		// waits for anybody else to do it.
-		ground := w.listGround(step.PURL)
-		s.after = append(s.after, ground)
+		// On a floor of its own it is laid out when the first step needs it.
+		own := len(step.Env.Without) > 0
+		if !own {
+			s.after = append(s.after, w.listGround(step.PURL))
+		}
 		for _, in := range step.Inputs {
 			if in.Step == "" {
 				continue
@@ -100,8 +103,11 @@ func (w *work) add(ctx context.Context, s spec, step plan.Step) error {
 			if b := w.get(in.Step); b != nil && b.Output != nil && w.e.hasLayer(in.PURL, b.Output.Digest) {
 				continue
 			}
-			w.specs = append(w.specs, spec{key: k, name: string(in.PURL), guess: guessLayer, known: true,
-				after: []taskKey{w.listGround(in.PURL), {in.Step, record.First}}, run: w.layer(in)})
+			x := spec{key: k, name: string(in.PURL), guess: guessLayer, known: true, after: []taskKey{{in.Step, record.First}}, run: w.layer(in, own)}
+			if !own {
+				x.after = append(x.after, w.listGround(in.PURL))
+			}
+			w.specs = append(w.specs, x)
 		}
 	}
 	w.listed[s.key] = true
@@ -195,14 +201,19 @@ func (w *work) listGround(u purl.PURL) taskKey {
 	return k
 }
 
-// layer lays out what a step made.
-func (w *work) layer(in plan.Input) func(context.Context, *turn) error {
+// layer lays out what a step made; bare: without what makes it faster to use, which
+// depends on the floor.
+func (w *work) layer(in plan.Input, bare bool) func(context.Context, *turn) error {
 	return func(ctx context.Context, t *turn) error {
 		if !w.good(in.Step) {
 			return nil
 		}
 		t.phase("lay out")
-		_, _, err := w.e.dependency(ctx, in, w.get(in.Step).Output)
+		if bare {
+			_, err := w.e.layout(in.PURL, w.get(in.Step).Output)
+			return err
+		}
+		_, _, err := w.e.dependency(ctx, in, w.get(in.Step).Output, nil)
 		return err
 	}
 }

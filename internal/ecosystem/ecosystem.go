@@ -6,6 +6,7 @@ package ecosystem
 import (
 	"hallmark/internal/digest"
 	"hallmark/internal/plan"
+	"hallmark/internal/purl"
 	"hallmark/internal/record"
 )
 
@@ -23,6 +24,12 @@ type Product struct {
 	Raw     string   // the file as the build left it; the same as Path if nothing was named anew
 	RawFile string   // base name of Raw
 	Natives []Native // native and bytecode files inside, sorted by path
+}
+
+// Layer is what a step made, as it lies in the root of a build.
+type Layer struct {
+	PURL purl.PURL
+	Dir  string
 }
 
 // Native is a native or bytecode file inside a product.
@@ -60,8 +67,9 @@ type Language interface {
 	// Command gives what a step runs.
 	Command(s plan.Step) (Command, error)
 	// Accept looks at what a build left in dir. A failure is the build's fault; an
-	// error is ours. work is an empty folder for a file that is named anew.
-	Accept(s plan.Step, p plan.Platform, dir, work string) (Product, *record.Failure, error)
+	// error is ours. root are the layers that it was built with, sorted by purl; work is
+	// an empty folder for a file that is named anew.
+	Accept(s plan.Step, p plan.Platform, root []Layer, dir, work string) (Product, *record.Failure, error)
 	// Diagnose says why a command failed, from its log and exit code.
 	Diagnose(log []byte, exit int) *record.Failure
 }

@@ -16,6 +16,7 @@ type Override struct {
 	ConfigSettings []Setting `json:"config_settings,omitempty"` // PEP 517, for every hook
 	Environment    []Setting `json:"environment,omitempty"`     // variables beside the declared ones
 	Requires       []Setting `json:"requires,omitempty"`        // further build requirements, from the catalog
+	Libraries      []Setting `json:"libraries,omitempty"`       // recipes that it links, where a project brings its own interpreter
 	Patches        []Patch   `json:"patches,omitempty"`         // laid onto the unpacked source, in this order
 }
 
@@ -79,10 +80,10 @@ func (o *Override) Check() error {
 	if o.Origin != OriginShipped && o.Origin != OriginProject {
 		return fmt.Errorf("origin %.40q: want %s or %s", o.Origin, OriginShipped, OriginProject)
 	}
-	if len(o.ConfigSettings)+len(o.Environment)+len(o.Requires)+len(o.Patches) == 0 {
+	if len(o.ConfigSettings)+len(o.Environment)+len(o.Requires)+len(o.Libraries)+len(o.Patches) == 0 {
 		return fmt.Errorf("it changes nothing")
 	}
-	for kind, list := range map[string][]Setting{"config setting": o.ConfigSettings, "variable": o.Environment, "build requirement": o.Requires} {
+	for kind, list := range map[string][]Setting{"config setting": o.ConfigSettings, "variable": o.Environment, "build requirement": o.Requires, "library": o.Libraries} {
 		if len(list) > maxOverrideList {
 			return fmt.Errorf("%d entries of kind %s: at most %d", len(list), kind, maxOverrideList)
 		}
@@ -139,6 +140,9 @@ func (o *Override) Says() []string {
 	}
 	for _, s := range o.Requires {
 		out = append(out, fmt.Sprintf("build requirement %s: %s", s.Name, s.Why))
+	}
+	for _, s := range o.Libraries {
+		out = append(out, fmt.Sprintf("library %s, with a Python of the project's own: %s", s.Name, s.Why))
 	}
 	return out
 }

@@ -119,6 +119,7 @@ type Recipe struct {
 	Query        digest.Digest `json:"query,omitempty"`         // id of the query step that asked
 	Provided     []string      `json:"provided,omitempty"`      // of the requirements, those that the seed's programs meet: "cmake==3.25.1"
 	Override     *Override     `json:"override,omitempty"`      // what no rule can know
+	Interpreter  string        `json:"interpreter,omitempty"`   // where a recipe's takes the place of the seed's: "cpython-3.11.2", which the driver holds it to
 	Driver       string        `json:"driver"`                  // digest of the program that calls the hooks
 }
 
@@ -147,6 +148,9 @@ type Environment struct {
 	Profile         string            `json:"profile"`           // digest of the sandbox profile
 	SourceDateEpoch int64             `json:"source_date_epoch"` // seconds
 	Variables       map[string]string `json:"variables,omitempty"`
+	// Without are the packages of the seed that are not in the root, sorted: recipes
+	// that the step is built with take their place.
+	Without []string `json:"without,omitempty"`
 }
 
 // Artifact is one row: a package of the runtime closure.

@@ -97,11 +97,13 @@ type simplePackage struct {
 }
 
 // packages gives what the plan offers of Python, by normalised name, sorted. It
-// never has more than the plan: what is not there is not there.
+// never has more than the plan: what is not there is not there. A wheel that was built
+// for the project's own runtime is not offered, since a client would take it on any
+// machine.
 func packages(p *Project) []simplePackage {
 	by := map[string]*simplePackage{}
 	for _, row := range p.Document.Artifacts {
-		if row.PURL.Type() != "pypi" || row.Digest == nil || row.File == nil || pypi.CheckFileName(*row.File) != nil {
+		if row.PURL.Type() != "pypi" || row.Digest == nil || row.File == nil || pypi.CheckFileName(*row.File) != nil || !pypi.Portable(*row.File) {
 			continue
 		}
 		n := pypi.NormalizeName(row.PURL.Name())
@@ -116,6 +118,17 @@ func packages(p *Project) []simplePackage {
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].name < out[j].name })
 	return out
+}
+
+// forRuntime gives the wheel of a package that was built for the project's own runtime;
+// empty if there is none.
+func forRuntime(p *Project, name string) string {
+	for _, row := range p.Document.Artifacts {
+		if row.PURL.Type() == "pypi" && row.File != nil && pypi.NormalizeName(row.PURL.Name()) == name && !pypi.Portable(*row.File) {
+			return *row.File
+		}
+	}
+	return ""
 }
 
 type simpleMeta struct {
@@ -296,7 +309,11 @@ func (s *Server) simpleProject(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if found == nil {
-		s.fail(w, r, fault.New(fault.NotFound, "The plan of %s has no file of %s.", p.Document.Project, name))
+		why := fmt.Sprintf("The plan of %s has no file of %s.", p.Document.Project, name)
+		if file := forRuntime(p, name); file != "" {
+			why = fmt.Sprintf("%s links libraries of the runtime of %s, which another machine need not have, and is not offered to pip: hallmark checkout or hallmark export oci install it with them.", file, p.Document.Project)
+		}
+		s.fail(w, r, fault.New(fault.NotFound, "%s", why))
 		return
 	}
 	page := struct {

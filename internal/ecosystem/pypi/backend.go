@@ -131,7 +131,8 @@ func CommandOf(s plan.Step) (ecosystem.Command, error) {
 	if !ok {
 		return ecosystem.Command{}, fault.New(fault.Unsupported, "step %s: recipe kind %q is not one of Python's", s.PURL, s.Recipe.Kind)
 	}
-	if s.Recipe.Driver != DriverDigest.String() {
+	own := s.Recipe.Interpreter != ""
+	if want := map[bool]digest.Digest{false: DriverDigest, true: BaseDriverDigest}[own]; s.Recipe.Driver != want.String() {
 		return ecosystem.Command{}, fault.Advise(fault.Unsupported, "Rerun the plan with the version of Hallmark that made it.",
 			"step %s: it was planned with another driver (%s)", s.PURL, digest.Digest(s.Recipe.Driver).Short())
 	}
@@ -152,11 +153,17 @@ func CommandOf(s plan.Step) (ecosystem.Command, error) {
 		env = append(env, k+"="+v)
 	}
 	sort.Strings(env)
-	return ecosystem.Command{
-		Args:  []string{envPrefix + "/bin/python3", driverPath, hook, s.Recipe.Backend, string(bp), outputPath, string(settings)},
+	c := ecosystem.Command{
+		Args:  []string{driverPath, hook, s.Recipe.Backend, string(bp), outputPath, string(settings)},
 		Env:   env,
 		Files: map[string][]byte{driverPath: driver},
-	}, nil
+	}
+	if own {
+		c.Args = append([]string{interpreterPath, s.Recipe.Interpreter}, c.Args...)
+		c.Files[interpreterPath] = interpreter
+	}
+	c.Args = append([]string{envPrefix + "/bin/python3"}, c.Args...)
+	return c, nil
 }
 
 // parseQuery reads what the query hook said; it comes out of a sandbox and is

@@ -142,7 +142,7 @@ func PlatformTag(name string, profiles []ManylinuxProfile) (tag string, problems
 	case len(profiles) == 0:
 		return own, []string{"no platform profile is known"}, nil
 	}
-	if problems = beyondAll(needs, inside, profiles[len(profiles)-1]); len(problems) > 0 {
+	if problems = beyondAll(needs, inside, profiles[len(profiles)-1], nil); len(problems) > 0 {
 		return own, problems, nil
 	}
 	for _, p := range profiles {
@@ -153,8 +153,12 @@ func PlatformTag(name string, profiles []ManylinuxProfile) (tag string, problems
 	return own, []string{"no single platform profile promises all that it needs"}, nil
 }
 
-// beyondAll lists what not even the newest profile allows.
-func beyondAll(needs []elfNeeds, inside map[string][]string, newest ManylinuxProfile) []string {
+// beyondAll lists what not even the newest profile allows, but for what libraries that
+// are given need and have.
+func beyondAll(needs []elfNeeds, inside map[string][]string, newest ManylinuxProfile, given func(lib string) bool) []string {
+	if given == nil {
+		given = func(string) bool { return false }
+	}
 	set := map[string]bool{}
 	for _, n := range needs {
 		if n.problem != "" {
@@ -166,7 +170,7 @@ func beyondAll(needs []elfNeeds, inside map[string][]string, newest ManylinuxPro
 		}
 		for _, lib := range n.libs {
 			switch {
-			case n.finds(lib, inside), newest.Libs[lib]:
+			case n.finds(lib, inside), newest.Libs[lib], given(lib):
 			case strings.HasPrefix(lib, "libpython"):
 				set[fmt.Sprintf("%s links %s: an extension must take Python's symbols from the running program (PEP 513)", n.path, lib)] = true
 			default:
@@ -174,7 +178,7 @@ func beyondAll(needs []elfNeeds, inside map[string][]string, newest ManylinuxPro
 			}
 		}
 		for lib, versions := range n.versions {
-			if n.finds(lib, inside) || !newest.Libs[lib] {
+			if n.finds(lib, inside) || !newest.Libs[lib] || given(lib) {
 				continue
 			}
 			for _, v := range versions {

@@ -71,8 +71,10 @@ func (Language) Diagnose(log []byte, exit int) *record.Failure { return Diagnose
 
 // Accept is ecosystem.Language's: the output must be one wheel, whole, of the
 // package and version that the step is for. One with linked files is named anew
-// by the lowest manylinux that it keeps to.
-func (Language) Accept(s plan.Step, on plan.Platform, dir, work string) (ecosystem.Product, *record.Failure, error) {
+// by the lowest manylinux that it keeps to. One that links libraries of recipes that
+// it was built with is for a runtime that has these: its platform is no manylinux but
+// plain Linux.
+func (Language) Accept(s plan.Step, on plan.Platform, root []ecosystem.Layer, dir, work string) (ecosystem.Product, *record.Failure, error) {
 	refuse := func(class record.FailureClass, format string, args ...any) (ecosystem.Product, *record.Failure, error) {
 		return ecosystem.Product{}, &record.Failure{Class: class, Message: fmt.Sprintf(format, args...)}, nil
 	}
@@ -128,6 +130,12 @@ func (Language) Accept(s plan.Step, on plan.Platform, dir, work string) (ecosyst
 	linked := false
 	for _, n := range p.Natives {
 		linked = linked || n.Kind == "elf"
+	}
+	if linked && len(problems) > 0 && s.Recipe.Interpreter != "" {
+		if problems, err = beyondLibraries(raw, librariesIn(root)); err != nil {
+			return refuse(record.FailOutput, "The wheel that the build left cannot be read: %s.", oneLine(err))
+		}
+		tag = plainLinux(env.Machine)
 	}
 	switch {
 	case linked && len(problems) > 0:
@@ -231,7 +239,7 @@ func Contradiction(p *plan.Plan, a plan.Artifact, built Metadata, env Environmen
 	for _, r := range built.Requires(env, nil) {
 		found := false
 		for _, other := range p.Artifacts {
-			if other.PURL.Name() != r.Name {
+			if other.PURL.Type() != a.PURL.Type() || other.PURL.Name() != r.Name {
 				continue
 			}
 			found = true

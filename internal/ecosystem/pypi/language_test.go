@@ -19,7 +19,7 @@ func accept(t *testing.T, files ...wheelParts) (p struct{ File, RawFile string }
 			t.Fatal(err)
 		}
 	}
-	got, f, err := Language{}.Accept(plan.Step{PURL: "pkg:pypi/demo-pkg@1.0.0"}, plan.Platform{OS: "linux", Arch: "amd64", Interpreter: "cpython-3.11", Libc: "glibc-2.36"}, out, work)
+	got, f, err := Language{}.Accept(plan.Step{PURL: "pkg:pypi/demo-pkg@1.0.0"}, plan.Platform{OS: "linux", Arch: "amd64", Interpreter: "cpython-3.11", Libc: "glibc-2.36"}, nil, out, work)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,6 +34,7 @@ type overrideEntry struct {
 	ConfigSettings []overrideSetting `yaml:"config_settings,omitempty"`
 	Environment    []overrideSetting `yaml:"environment,omitempty"`
 	Requires       []overrideRequire `yaml:"requires,omitempty"`
+	Libraries      []overrideLibrary `yaml:"libraries,omitempty"`
 	Patches        []overridePatch   `yaml:"patches,omitempty"`
 }
 
@@ -46,6 +47,11 @@ type overrideSetting struct {
 type overrideRequire struct {
 	Requirement string `yaml:"requirement"`
 	Why         string `yaml:"why"`
+}
+
+type overrideLibrary struct {
+	Recipe string `yaml:"recipe"`
+	Why    string `yaml:"why"`
 }
 
 type overridePatch struct {
@@ -145,6 +151,9 @@ func RenderOverrides(all []Override) (map[string][]byte, error) {
 			}
 			for _, s := range c.Requires {
 				x.Requires = append(x.Requires, overrideRequire{s.Name, s.Why})
+			}
+			for _, s := range c.Libraries {
+				x.Libraries = append(x.Libraries, overrideLibrary{s.Name, s.Why})
 			}
 			for _, s := range c.Patches {
 				if err := put(s.File, []byte(s.Text)); err != nil {
@@ -285,6 +294,12 @@ func (e overrideEntry) change(origin string, patch func(string) ([]byte, error))
 		}
 		o.Requires = append(o.Requires, plan.Setting{Name: p.String(), Why: r.Why})
 	}
+	for _, l := range e.Libraries {
+		if !libraryRE.MatchString(l.Recipe) {
+			return o, fmt.Errorf("library %.80q: want the name of a recipe", l.Recipe)
+		}
+		o.Libraries = append(o.Libraries, plan.Setting{Name: l.Recipe, Why: l.Why})
+	}
 	for _, p := range e.Patches {
 		if p.File == "." || !fs.ValidPath(p.File) || path.Base(p.File) != p.File {
 			return o, fmt.Errorf("patch %.80q: want the name of a file beside the recipe", p.File)
@@ -303,6 +318,9 @@ func (e overrideEntry) change(origin string, patch func(string) ([]byte, error))
 }
 
 var variableRE = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,99}$`)
+
+// libraryRE is the form of a recipe's name.
+var libraryRE = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{0,63}$`)
 
 // fixedVariable tells whether a variable is the builder's to set: what is
 // declared for every build, and what changes how programs are loaded or what the
@@ -362,12 +380,33 @@ func PickOverride(name, version string, lists ...[]Override) (*plan.Override, er
 	return nil, nil
 }
 
-// override gives what is said of one pin.
+// override gives what is said of one pin. What it links of recipes says nothing where
+// the project has no interpreter of its own, and is not part of the step then.
 func (p *Planner) override(pin Pin) (*plan.Override, error) {
 	if p.Recipes == nil {
 		return nil, nil
 	}
-	return p.Recipes(pin.Name, pin.Version)
+	o, err := p.Recipes(pin.Name, pin.Version)
+	if err != nil || o == nil || p.Base != nil || len(o.Libraries) == 0 {
+		return o, err
+	}
+	rest := *o
+	rest.Libraries = nil
+	if len(rest.ConfigSettings)+len(rest.Environment)+len(rest.Requires)+len(rest.Patches) == 0 {
+		return nil, nil
+	}
+	return &rest, nil
+}
+
+// librariesOf gives the recipes that an override links.
+func librariesOf(o *plan.Override) []string {
+	var out []string
+	if o != nil {
+		for _, l := range o.Libraries {
+			out = append(out, l.Name)
+		}
+	}
+	return out
 }
 
 // provided splits build requirements into those that have to be built and those

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"hallmark/internal/digest"
+	"hallmark/internal/ecosystem"
 	"hallmark/internal/fault"
 	"hallmark/internal/plan"
 	"hallmark/internal/purl"
@@ -63,6 +64,9 @@ type Planner struct {
 	// Programs are the seed's programs that stand for the projects that wrap them,
 	// by the project's name, with their versions.
 	Programs map[string]string
+	// Base is the interpreter that the project brings itself; nil: the seed's. Env
+	// must be of its version.
+	Base ecosystem.Core
 	// Progress is told what is being planned; may be nil.
 	Progress func(what string)
 	// Workers is how many packages are planned at a time; 0 and 1: one.
@@ -97,7 +101,8 @@ func (p *Planner) say(format string, args ...any) {
 }
 
 // Plan solves the requirements. A conflict between them is an error
-// (fault.Conflict); what goes wrong with one package is in the plan.
+// (fault.Conflict); what goes wrong with one package is in the plan. On a Base the
+// plan is whole once the steps of that stand before its own.
 func (p *Planner) Plan(ctx context.Context, requirements []string) (*plan.Plan, error) {
 	p.reset()
 	p.Provider.Query = p.queryMetadata
@@ -137,6 +142,7 @@ func (p *Planner) Plan(ctx context.Context, requirements []string) (*plan.Plan, 
 				}
 			}
 		}
+		a.Requires = append(a.Requires, p.runsOn(n)...)
 		sort.Slice(a.Requires, func(i, j int) bool { return a.Requires[i] < a.Requires[j] })
 		if n.step != nil {
 			a.Step = n.step.ID
@@ -146,6 +152,9 @@ func (p *Planner) Plan(ctx context.Context, requirements []string) (*plan.Plan, 
 	p.finish(out)
 	if p.Pages, out.AtTimeEnforced, err = p.Provider.PagesOf(ctx, p.askedNames()); err != nil {
 		return nil, err
+	}
+	if p.Base != nil {
+		return out, nil // what its steps stand on is the caller's to put before them
 	}
 	if err := out.Check(); err != nil {
 		return nil, fault.New(fault.Corrupt, "the plan that was made is not whole: %w", err)
@@ -186,7 +195,7 @@ func (p *Planner) rehearse(ctx context.Context, pins []Pin) {
 // another is a planner with the same sources of knowledge and nothing planned.
 func (p *Planner) another() *Planner {
 	q := &Planner{Provider: p.Provider, Env: p.Env, Platform: p.Platform, Seed: p.Seed, Profile: p.Profile, At: p.At, Host: p.Host,
-		Fetch: p.Fetch, Overrides: p.Overrides, Recipes: p.Recipes, Programs: p.Programs, Progress: p.Progress}
+		Fetch: p.Fetch, Overrides: p.Overrides, Recipes: p.Recipes, Programs: p.Programs, Base: p.Base, Progress: p.Progress}
 	q.reset()
 	return q
 }
@@ -353,6 +362,16 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 		}
 	}
 
+	ground, blocked, err := p.ground(ctx, override)
+	if err != nil {
+		return nil, err
+	}
+	if blocked != nil {
+		return because(blocked, nil), nil
+	}
+	p.onBase(&base, ground)
+	with := func(deps []plan.Step) []plan.Step { return append(slices.Clone(ground.Layers), deps...) }
+
 	// First what the source says itself, then what its backend says when asked.
 	wanted := append([]string{}, recipe.Requires...)
 	if override != nil {
@@ -365,7 +384,7 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if blocked != nil {
+	if deps = with(deps); blocked != nil {
 		return because(blocked, deps), nil
 	}
 	query := base
@@ -399,7 +418,7 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 		if err != nil {
 			return nil, err
 		}
-		if blocked != nil {
+		if deps = with(deps); blocked != nil {
 			return because(blocked, deps), nil
 		}
 	}

@@ -100,7 +100,7 @@ func (l Language) Diagnose(log []byte, exit int) *record.Failure { return l.Expl
 
 // Accept is ecosystem.Language's: the output must be one layer, whose entries stay
 // in it. It is written anew in the one canonical form.
-func (Language) Accept(s plan.Step, _ plan.Platform, dir, work string) (ecosystem.Product, *record.Failure, error) {
+func (Language) Accept(s plan.Step, _ plan.Platform, _ []ecosystem.Layer, dir, work string) (ecosystem.Product, *record.Failure, error) {
 	refuse := func(format string, args ...any) (ecosystem.Product, *record.Failure, error) {
 		return ecosystem.Product{}, &record.Failure{Class: record.FailOutput, Message: fmt.Sprintf(format, args...)}, nil
 	}

@@ -100,6 +100,9 @@ type Planner struct {
 	Host    Host
 	// Fetch downloads a recipe's source into the host's store.
 	Fetch func(ctx context.Context, s Source) error
+	// Linked are recipes that packages of other ecosystems in the plan run with, and
+	// Under those that lie under their builds.
+	Linked, Under []string
 	// Progress is told what is being planned; may be nil.
 	Progress func(what string)
 
@@ -136,7 +139,7 @@ func (p *Planner) Plan(ctx context.Context, requirements []Requirement) (Part, e
 		direct[c.Name] = true
 	}
 	runtime := map[string]bool{}
-	for n := range direct {
+	for _, n := range append(slices.Sorted(maps.Keys(direct)), p.Linked...) {
 		p.Catalog.runs(n, runtime)
 	}
 	for _, name := range slices.Sorted(maps.Keys(runtime)) {
@@ -153,6 +156,11 @@ func (p *Planner) Plan(ctx context.Context, requirements []Requirement) (Part, e
 		}
 		slices.Sort(a.Requires)
 		p.out.Artifacts = append(p.out.Artifacts, a)
+	}
+	for _, name := range p.Under {
+		if _, err := p.plan(ctx, name); err != nil {
+			return Part{}, err
+		}
 	}
 	return p.out, nil
 }
@@ -267,6 +275,7 @@ func (p *Planner) step(r *Recipe, prep PreparedSource, phases []plan.Phase, deps
 	for _, d := range deps {
 		s.Inputs = append(s.Inputs, plan.Input{Tag: plan.TagDeps, PURL: d.PURL, Step: d.ID})
 	}
+	s.Env.Without = p.Catalog.replaced(deps)
 	return s, nil
 }
 

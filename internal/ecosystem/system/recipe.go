@@ -35,6 +35,9 @@ type Recipe struct {
 	Phases  Phases  `yaml:"phases,omitempty" json:"phases,omitzero"`
 	Check   Check   `yaml:"check,omitempty" json:"check,omitzero"`
 	Split   Split   `yaml:"split,omitempty" json:"split,omitzero"`
+	// Replaces are packages of the seed that it takes the place of: they are not in the
+	// root of what is built with it.
+	Replaces []string `yaml:"replaces,omitempty" json:"replaces,omitempty"`
 
 	texts []plan.Patch // the patches, read
 }
@@ -253,12 +256,17 @@ func (l *lint) check(r *Recipe, base string) {
 			}
 		}
 	}
+	for i, p := range r.Replaces {
+		if !debianForm.MatchString(p) || slices.Contains(r.Replaces[:i], p) {
+			l.bad([]string{"replaces", p}, "replaces %.80q: want the name of a package of the seed, once", p)
+		}
+	}
 	for _, p := range r.Patches {
 		if strings.TrimSpace(p.Why) == "" {
 			l.bad([]string{"patches"}, "patch %.80s does not say why", p.File)
 		}
 	}
-	for what, n := range map[string]int{"patches": len(r.Patches), "needs": len(r.Needs.Build) + len(r.Needs.Run), "build": len(r.Build.Options) + len(r.Build.Make) + len(r.Build.Env), "split": len(r.Split.Keep) + len(r.Split.Drop)} {
+	for what, n := range map[string]int{"patches": len(r.Patches), "needs": len(r.Needs.Build) + len(r.Needs.Run), "replaces": len(r.Replaces), "build": len(r.Build.Options) + len(r.Build.Make) + len(r.Build.Env), "split": len(r.Split.Keep) + len(r.Split.Drop)} {
 		if n > maxList {
 			l.bad([]string{what}, "%s has %d entries: at most %d", what, n, maxList)
 		}
