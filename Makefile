@@ -7,7 +7,7 @@ FUZZTIME ?= 60s
 export PORT FUZZTIME
 
 .DEFAULT_GOAL := help
-.PHONY: coverage-report help run stop build test test-short fmt lint fuzz bench bench-closure bench-load faults clean
+.PHONY: coverage-report runtime help run stop build test test-short fmt lint fuzz bench bench-closure bench-load faults clean
 
 help: ## Say what there is
 	@echo 'make TARGET, with one of these targets:'
@@ -40,6 +40,9 @@ fuzz: ## Run each fuzz target for FUZZTIME
 
 coverage-report: ## Build 60 popular packages and write docs/coverage.md (most of an hour)
 	@scripts/coverage-report
+
+runtime: ## Build whole runtimes (Python, Perl, Tcl, Ruby) down to the C library and write docs/runtimes.md (hours; RUNTIMES="tcl" for some)
+	@scripts/runtime
 
 faults: ## 200 kills of a command and 50 of a server at random moments, every byte flipped: what make test does a part of
 	HALLMARK_E2E_KILLS=200 HALLMARK_E2E_SERVER_KILLS=50 CGO_ENABLED=0 go test -count=1 -v -timeout 3h -run '^Test(Server)?Killed$$' ./internal/e2e

@@ -192,9 +192,13 @@ type systemHost struct{ a *App }
 func (h systemHost) Have(d digest.Digest) bool { return h.a.Blobs.Has(d) }
 
 // Source is system.Host's.
-func (h systemHost) Source(ctx context.Context, d digest.Digest, file string, patches []plan.Patch) (system.PreparedSource, error) {
-	s, err := host(h).Source(ctx, d, file, patches)
-	return system.PreparedSource(s), err
+func (h systemHost) Source(ctx context.Context, d digest.Digest, file string, u *plan.Unpack, patches []plan.Patch) (system.PreparedSource, error) {
+	e, err := h.a.Engine()
+	if err != nil {
+		return system.PreparedSource{}, err
+	}
+	s, err := e.Part(ctx, d, file, u, patches, false)
+	return system.PreparedSource(prepared(s)), err
 }
 
 // Fetch is systemFetcher's.
@@ -250,9 +254,9 @@ func (h *dryHost) system() systemFetcher { return drySystem{h} }
 func (d drySystem) Have(x digest.Digest) bool { return d.h.Have(x) }
 
 // Source is system.Host's.
-func (d drySystem) Source(ctx context.Context, x digest.Digest, file string, patches []plan.Patch) (system.PreparedSource, error) {
-	s, err := d.h.Source(ctx, x, file, patches)
-	return system.PreparedSource(s), err
+func (d drySystem) Source(ctx context.Context, x digest.Digest, file string, u *plan.Unpack, patches []plan.Patch) (system.PreparedSource, error) {
+	s, err := d.h.e.Part(ctx, x, file, u, patches, false)
+	return system.PreparedSource(prepared(s)), err
 }
 
 // Fetch is systemFetcher's.

@@ -221,11 +221,20 @@ type PreparedSource struct {
 // leave them in (for the throw-away build alone). Errors of kind fault.Hostile
 // concern the archive or its patches.
 func (e *Engine) Source(ctx context.Context, d digest.Digest, file string, patches []plan.Patch, natives bool) (PreparedSource, error) {
+	return e.Part(ctx, d, file, nil, patches, natives)
+}
+
+// Part is Source for a part of a source archive; nil: the whole.
+func (e *Engine) Part(ctx context.Context, d digest.Digest, file string, u *plan.Unpack, patches []plan.Patch, natives bool) (PreparedSource, error) {
 	kind := "source-"
 	if natives {
 		kind = "source-natives-"
 	}
-	key := kind + sourceRules + "-" + patchesKey(patches) + d.Hex()
+	key := kind + sourceRules + "-" + partKey(u) + patchesKey(patches) + d.Hex()
+	part := archive.Part{}
+	if u != nil {
+		part = archive.Part{Inside: u.Inside, Without: u.Without}
+	}
 	if err, ok := e.refused.Load(key); ok {
 		return PreparedSource{}, err.(error)
 	}
@@ -240,7 +249,7 @@ func (e *Engine) Source(ctx context.Context, d digest.Digest, file string, patch
 		if err != nil {
 			return nil, err
 		}
-		info, _, err := archive.UnpackTop(f, st.Size(), file, tree, archive.DefaultLimits())
+		info, err := archive.UnpackPart(f, st.Size(), file, tree, archive.DefaultLimits(), part)
 		if err != nil {
 			return nil, fmt.Errorf("unpacking %s: %w", file, err)
 		}
@@ -522,7 +531,7 @@ var phases = map[record.Purpose]string{record.First: "first build", record.Rebui
 func (e *Engine) run(ctx context.Context, s plan.Step, purpose record.Purpose, output func(digest.Digest) (*record.Output, error), t *turn) (*record.Build, map[string][]byte, error) {
 	t.phase("prepare")
 	src := s.Source()
-	prep, err := e.Source(ctx, src, s.SourceFile(), s.Recipe.Patches(), purpose == record.Prebuilt)
+	prep, err := e.Part(ctx, src, s.SourceFile(), s.Recipe.Unpack, s.Recipe.Patches(), purpose == record.Prebuilt)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -649,31 +658,12 @@ func (e *Engine) keep(ctx context.Context, rec *record.Build, p ecosystem.Produc
 			return fmt.Errorf("keeping %s: %w", p.RawFile, err)
 		}
 	}
-	seed, err := e.theSeed(ctx)
-	if err != nil {
-		return err
-	}
-	inside := map[string]bool{}
 	for _, n := range p.Natives {
 		rec.Ships = append(rec.Ships, n.Kind+" "+n.Path)
-		if c := seed.Files(n.Digest); c != "" {
-			inside[c] = true // a file of the seed as it is
-		}
-		if n.Kind == "elf" || n.Kind == "ar" {
-			// The root holds no other object file or archive of the seed, so these are
-			// all that a linker can have taken code from.
-			for _, l := range seed.Linkable {
-				if !hidden(root, seed.Dir, l) {
-					inside[l] = true
-				}
-			}
-		}
 	}
-	for c := range inside {
-		rec.SeedFiles = append(rec.SeedFiles, c)
+	if rec.SeedFiles, rec.SeedKnown, err = e.seedInside(ctx, root, p.Natives); err != nil {
+		return fmt.Errorf("looking for bytes of the seed in %s: %w", p.File, err)
 	}
-	sort.Strings(rec.SeedFiles)
-	rec.SeedKnown = true
 	return nil
 }
 

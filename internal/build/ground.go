@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +23,9 @@ import (
 )
 
 // A recipe can take the place of packages of the seed: what is built with it has the
-// seed without those (plan.Environment.Without). It is made of the seed by hard links:
+// seed without those (plan.Environment.Without), and what must hold no code of the seed
+// has it without all that a linker copies code from (Bare). It is made of the seed by
+// hard links:
 // the files that are left are the seed's own, and what is not there needs no masking.
 
 // floor is what lies under a language's own packages in a step's root.
@@ -38,7 +41,7 @@ type floor struct {
 // floor lays out what lies under the packages of a step's language: layers of other
 // languages that it is built with, the language's base, and the seed.
 func (e *Engine) floor(ctx context.Context, l ecosystem.Language, s plan.Step, output func(digest.Digest) (*record.Output, error)) (*floor, error) {
-	if len(s.Env.Without) == 0 {
+	if !s.Env.Partial() {
 		base, seed, fast, err := e.ground(ctx, l)
 		if err != nil {
 			return nil, err
@@ -50,10 +53,10 @@ func (e *Engine) floor(ctx context.Context, l ecosystem.Language, s plan.Step, o
 		return nil, err
 	}
 	fl := &floor{base: base, whole: seed}
-	if fl.seed, err = e.seedWithout(seed, s.Env.Without); err != nil {
+	if fl.seed, err = e.seedWithout(seed, s.Env.Without, s.Env.Bare); err != nil {
 		return nil, fmt.Errorf("environment of %s: %w", s.PURL, err)
 	}
-	names := []string{l.BaseKey(), string(seed.Digest), strings.Join(s.Env.Without, " ")}
+	names := []string{l.BaseKey(), string(seed.Digest), strings.Join(s.Env.Without, " "), strconv.FormatBool(s.Env.Bare)}
 	for _, in := range s.Inputs {
 		if in.Tag != plan.TagDeps || e.language(in.PURL).Type() == l.Type() {
 			continue
@@ -84,12 +87,21 @@ func (f *floor) of(d digest.Digest) digest.Digest {
 	return digest.FromBytes([]byte(f.key + "\n" + string(d)))
 }
 
-// seedWithout gives the tree of the seed without the files of some of its packages;
-// fault.Unsupported if it has no such package.
-func (e *Engine) seedWithout(seed *Seed, packages []string) (string, error) {
+// seedWithout gives the tree of the seed without the files of some of its packages and,
+// if it shall be bare, without its object files and archives; fault.Unsupported if it
+// has no such package.
+func (e *Engine) seedWithout(seed *Seed, packages []string, bare bool) (string, error) {
 	gone := map[string]bool{}
 	for _, p := range packages {
 		gone[p] = true
+	}
+	what, kind := strings.Join(packages, ", "), "without-"
+	linkable := map[string]bool{}
+	if bare {
+		what, kind = strings.TrimPrefix(what+", object files and archives", ", "), "bare-"
+		for _, p := range seed.Linkable {
+			linkable[strings.TrimPrefix(p, "/")] = true
+		}
 	}
 	found := map[string]bool{}
 	for _, owner := range seed.Owners {
@@ -101,10 +113,10 @@ func (e *Engine) seedWithout(seed *Seed, packages []string) (string, error) {
 				"the seed without %s: it has no such package", p)
 		}
 	}
-	key := "without-" + digest.FromBytes([]byte(string(seed.Digest)+"\n"+strings.Join(packages, "\n"))).Hex()
+	key := kind + digest.FromBytes([]byte(string(seed.Digest)+"\n"+strings.Join(packages, "\n"))).Hex()
 	return e.layers.get(key, nil, func(tree string) (any, error) {
-		if err := copyWithout(seed.Dir, tree, "", func(p string) bool { return gone[seed.Owners[p]] }); err != nil {
-			return nil, fmt.Errorf("the seed without %s: %w", strings.Join(packages, ", "), err)
+		if err := copyWithout(seed.Dir, tree, "", func(p string) bool { return gone[seed.Owners[p]] || linkable[p] }); err != nil {
+			return nil, fmt.Errorf("the seed without %s: %w", what, err)
 		}
 		return map[string][]string{"without": packages}, nil
 	})

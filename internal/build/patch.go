@@ -22,6 +22,14 @@ const (
 	maxAllPatched = 512 << 20 // all parts of a series of patches together: each part reads its file anew
 )
 
+// partKey names a part of a source archive; empty for the whole.
+func partKey(u *plan.Unpack) string {
+	if u == nil {
+		return ""
+	}
+	return "part-" + digest.FromBytes(fmt.Appendf(nil, "%q %q", u.Inside, u.Without)).Hex() + "-"
+}
+
 // patchesKey names a series of patches; empty for none.
 func patchesKey(patches []plan.Patch) string {
 	if len(patches) == 0 {

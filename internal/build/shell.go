@@ -62,7 +62,7 @@ func (e *Engine) Shell(ctx context.Context, s plan.Step, known map[digest.Digest
 		return nil, fault.Advise(fault.Conflict, fmt.Sprintf("Enter that one: hallmark build --shell '%s'", w.known[d].PURL),
 			"open a shell in the root of %s: %s, which it is built with, could not be built%s", s.PURL, w.known[d].PURL, why)
 	}
-	prep, err := e.Source(ctx, s.Source(), s.SourceFile(), s.Recipe.Patches(), false)
+	prep, err := e.Part(ctx, s.Source(), s.SourceFile(), s.Recipe.Unpack, s.Recipe.Patches(), false)
 	if err != nil {
 		return nil, err
 	}

@@ -86,7 +86,7 @@ func (w *work) add(ctx context.Context, s spec, step plan.Step) error {
 		// What it is built with is laid out beforehand, each once, so that nobody
 		// waits for anybody else to do it.
 		// On a floor of its own it is laid out when the first step needs it.
-		own := len(step.Env.Without) > 0
+		own := step.Env.Partial()
 		if !own {
 			s.after = append(s.after, w.listGround(step.PURL))
 		}

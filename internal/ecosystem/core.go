@@ -25,6 +25,8 @@ type Ground struct {
 	Behind []plan.Step // all that these are built with, and more
 	// Without are the packages of the seed that are not in the root, sorted.
 	Without []string
+	// Bare: nor is any of its object files and archives.
+	Bare bool
 	// Bad is why there is nothing: one of the recipes cannot be built.
 	Bad *plan.Unplanned
 }

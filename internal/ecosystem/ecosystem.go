@@ -4,6 +4,7 @@
 package ecosystem
 
 import (
+	"hallmark/internal/archive"
 	"hallmark/internal/digest"
 	"hallmark/internal/plan"
 	"hallmark/internal/purl"
@@ -37,6 +38,7 @@ type Native struct {
 	Path   string
 	Kind   string // "elf", "pe", "pyc" … (archive.Kind), or that of what is inside it
 	Digest digest.Digest
+	Linked *archive.Linkage // of an ELF file; nil: not known
 }
 
 // Companion is how a layer is made faster to use: a command run in the sandbox on

@@ -119,8 +119,19 @@ type Recipe struct {
 	Query        digest.Digest `json:"query,omitempty"`         // id of the query step that asked
 	Provided     []string      `json:"provided,omitempty"`      // of the requirements, those that the seed's programs meet: "cmake==3.25.1"
 	Override     *Override     `json:"override,omitempty"`      // what no rule can know
+	Unpack       *Unpack       `json:"unpack,omitempty"`        // which part of the source archive is the source; nil: all of it
 	Interpreter  string        `json:"interpreter,omitempty"`   // where a recipe's takes the place of the seed's: "cpython-3.11.2", which the driver holds it to
 	Driver       string        `json:"driver"`                  // digest of the program that calls the hooks
+}
+
+// Unpack says which part of a source archive is the source.
+type Unpack struct {
+	// Inside is the path, below the archive's one top folder, of the archive that is the
+	// source; empty: the archive itself is.
+	Inside string `json:"inside,omitempty"`
+	// Without are paths below the source's top folder that are left out, sorted: patterns
+	// of path.Match, a folder standing for all that is in it.
+	Without []string `json:"without,omitempty"`
 }
 
 // Phase is one stage of a recipe's build: a script for sh -e, run in the source's
@@ -148,10 +159,16 @@ type Environment struct {
 	Profile         string            `json:"profile"`           // digest of the sandbox profile
 	SourceDateEpoch int64             `json:"source_date_epoch"` // seconds
 	Variables       map[string]string `json:"variables,omitempty"`
+	// Bare: no object file and no archive of the seed is in the root, so that nothing of
+	// the seed can be linked in.
+	Bare bool `json:"bare,omitempty"`
 	// Without are the packages of the seed that are not in the root, sorted: recipes
 	// that the step is built with take their place.
 	Without []string `json:"without,omitempty"`
 }
+
+// Partial tells whether not all of the seed is in the root.
+func (e Environment) Partial() bool { return e.Bare || len(e.Without) > 0 }
 
 // Artifact is one row: a package of the runtime closure.
 type Artifact struct {

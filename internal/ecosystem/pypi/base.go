@@ -58,7 +58,7 @@ func (p *Planner) onBase(s *plan.Step, g ecosystem.Ground) {
 		return
 	}
 	s.Recipe.Driver, s.Recipe.Interpreter = BaseDriverDigest.String(), Python(p.Base.Version())
-	s.Env.Without = g.Without
+	s.Env.Without, s.Env.Bare = g.Without, g.Bare
 }
 
 // runsOn names what lies under an artifact at run time beside other packages.

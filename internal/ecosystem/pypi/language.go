@@ -205,12 +205,23 @@ func wheelNatives(name string) ([]ecosystem.Native, error) {
 				done()
 				return nil, err
 			}
-			found = append(found, ecosystem.Native{Path: f.Path, Kind: n.Kind, Digest: d})
+			found = append(found, ecosystem.Native{Path: f.Path, Kind: n.Kind, Digest: d, Linked: linked(n.Kind, content)})
 		}
 		done()
 	}
 	sort.Slice(found, func(i, j int) bool { return found[i].Path < found[j].Path })
 	return found, nil
+}
+
+// linked reads the linkage of an ELF file; nil where there is none.
+func linked(kind string, content io.ReaderAt) *archive.Linkage {
+	if kind != "elf" {
+		return nil
+	}
+	if l, ok := archive.ReadLinkage(content); ok {
+		return &l
+	}
+	return nil
 }
 
 // WheelFileMetadata reads the metadata of a wheel that is stored at path under

@@ -85,7 +85,8 @@ func (c Catalog) check(lines map[string]*lint) error {
 		}
 		state[name] = now
 		stack = append(stack, name)
-		for _, n := range append(slices.Clone(c[name].Needs.Build), c[name].Needs.Run...) {
+		build, run := c.needs(c[name])
+		for _, n := range slices.Concat(build, run) {
 			if err := visit(n); err != nil {
 				return err
 			}
@@ -120,7 +121,8 @@ func (c Catalog) runs(name string, into map[string]bool) {
 		return
 	}
 	into[name] = true
-	for _, n := range c[name].Needs.Run {
+	_, run := c.needs(c[name])
+	for _, n := range run {
 		c.runs(n, into)
 	}
 }

@@ -57,7 +57,7 @@ func (c *Core) Under(ctx context.Context, libraries []string) (ecosystem.Ground,
 		why := *bad.why
 		return ecosystem.Ground{Bad: &why}, nil
 	}
-	return ecosystem.Ground{Layers: deps, Behind: slices.Clone(c.planner.out.Steps), Without: c.planner.Catalog.replaced(deps)}, nil
+	return ecosystem.Ground{Layers: deps, Behind: slices.Clone(c.planner.out.Steps), Without: c.planner.Catalog.replaced(deps), Bare: c.planner.Catalog.founded()}, nil
 }
 
 // Requires is ecosystem.Core's.

@@ -19,7 +19,7 @@ type yard struct{ missing string }
 
 func (y yard) Have(digest.Digest) bool { return y.missing == "" }
 
-func (yard) Source(context.Context, digest.Digest, string, []plan.Patch) (PreparedSource, error) {
+func (yard) Source(context.Context, digest.Digest, string, *plan.Unpack, []plan.Patch) (PreparedSource, error) {
 	return PreparedSource{Newest: time.Unix(1700000000, 0)}, nil
 }
 

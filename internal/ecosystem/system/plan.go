@@ -1,6 +1,7 @@
 package system
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -78,10 +79,10 @@ func (r *Recipe) BuildPURL() (purl.PURL, error) { return r.PURL().WithQualifier(
 type Host interface {
 	// Have tells whether the bytes are stored already.
 	Have(d digest.Digest) bool
-	// Source unpacks a stored source archive within limits, lays patches onto it and
+	// Source unpacks a stored source archive, or a part of it, within limits, lays patches onto it and
 	// takes native files out of it. Errors of kind fault.Hostile concern this source
 	// alone.
-	Source(ctx context.Context, d digest.Digest, file string, patches []plan.Patch) (PreparedSource, error)
+	Source(ctx context.Context, d digest.Digest, file string, u *plan.Unpack, patches []plan.Patch) (PreparedSource, error)
 }
 
 // PreparedSource is an unpacked source.
@@ -151,7 +152,8 @@ func (p *Planner) Plan(ctx context.Context, requirements []Requirement) (Part, e
 		if n.split != nil {
 			a.Step = n.split.ID
 		}
-		for _, need := range n.recipe.Needs.Run {
+		_, run := p.Catalog.needs(n.recipe)
+		for _, need := range run {
 			a.Requires = append(a.Requires, p.Catalog[need].PURL())
 		}
 		slices.Sort(a.Requires)
@@ -205,7 +207,7 @@ func (p *Planner) plan(ctx context.Context, name string) (*node, error) {
 			return nil, fmt.Errorf("source of %s: %w", r.PURL(), err)
 		}
 	}
-	prep, err := p.Host.Source(ctx, r.Source.Digest, r.Source.File, r.texts)
+	prep, err := p.Host.Source(ctx, r.Source.Digest, r.Source.File, r.Source.unpack(), r.texts)
 	switch {
 	case fault.Is(err, fault.Hostile), fault.Is(err, fault.Unverified):
 		return unplanned("build-failed", "", "Its source archive was refused: %s.", oneLine(err))
@@ -213,7 +215,7 @@ func (p *Planner) plan(ctx context.Context, name string) (*node, error) {
 		return nil, err
 	}
 	n.source = r.Source.Digest
-	p.out.Sources = append(p.out.Sources, plan.Source{PURL: r.PURL(), File: r.Source.File, Digest: r.Source.Digest, Size: r.Source.Size,
+	p.source(plan.Source{PURL: r.PURL(), File: r.Source.File, Digest: r.Source.Digest, Size: r.Source.Size,
 		Kind: "archive", Tag: "unavailable", Removed: prep.Removed})
 	full, err := p.step(r, prep, r.phases(), deps)
 	if err != nil {
@@ -240,11 +242,28 @@ func (p *Planner) plan(ctx context.Context, name string) (*node, error) {
 	return n, nil
 }
 
+// source takes down a source. Recipes that build parts of one archive share it: what was
+// taken out of any of them counts for all.
+func (p *Planner) source(s plan.Source) {
+	i := slices.IndexFunc(p.out.Sources, func(x plan.Source) bool { return x.Digest == s.Digest })
+	if i < 0 {
+		p.out.Sources = append(p.out.Sources, s)
+		return
+	}
+	have := &p.out.Sources[i]
+	all := slices.Concat(have.Removed, s.Removed)
+	slices.SortFunc(all, func(a, b plan.Removed) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Digest, b.Digest))
+	})
+	have.Removed = slices.Compact(all)
+}
+
 // environment plans what a recipe is built with: what it needs, and what that runs
 // with.
 func (p *Planner) environment(ctx context.Context, r *Recipe) (deps []plan.Step, bad *node, err error) {
 	with := map[string]bool{}
-	for _, n := range append(slices.Clone(r.Needs.Build), r.Needs.Run...) {
+	build, run := p.Catalog.needs(r)
+	for _, n := range slices.Concat(build, run) {
 		p.Catalog.runs(n, with)
 	}
 	for _, name := range slices.Sorted(maps.Keys(with)) {
@@ -262,9 +281,9 @@ func (p *Planner) environment(ctx context.Context, r *Recipe) (deps []plan.Step,
 
 // step makes a step of a recipe, not sealed yet.
 func (p *Planner) step(r *Recipe, prep PreparedSource, phases []plan.Phase, deps []plan.Step) (plan.Step, error) {
-	s := plan.Step{PURL: r.PURL(), Recipe: plan.Recipe{Kind: Kind, Backend: r.Build.System, Phases: phases, Driver: DriverDigest.String()},
+	s := plan.Step{PURL: r.PURL(), Recipe: plan.Recipe{Kind: Kind, Backend: r.Build.System, Phases: phases, Unpack: r.Source.unpack(), Driver: DriverDigest.String()},
 		Env: plan.Environment{Builder: plan.BuilderVersion, Profile: p.Profile, SourceDateEpoch: p.epoch(prep.Newest)}}
-	s.Env.Variables = Variables(s.Env.SourceDateEpoch)
+	s.Env.Variables, s.Env.Bare = Variables(s.Env.SourceDateEpoch), p.Catalog.bare(r)
 	if len(r.texts) > 0 {
 		s.Recipe.Override = &plan.Override{Origin: plan.OriginShipped, Patches: r.texts}
 	}

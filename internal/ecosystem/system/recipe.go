@@ -35,6 +35,9 @@ type Recipe struct {
 	Phases  Phases  `yaml:"phases,omitempty" json:"phases,omitzero"`
 	Check   Check   `yaml:"check,omitempty" json:"check,omitzero"`
 	Split   Split   `yaml:"split,omitempty" json:"split,omitzero"`
+	// Foundation marks the few recipes that every other one is built with, and what those
+	// need: they are built without them (foundation.go).
+	Foundation string `yaml:"foundation,omitempty" json:"foundation,omitempty"`
 	// Replaces are packages of the seed that it takes the place of: they are not in the
 	// root of what is built with it.
 	Replaces []string `yaml:"replaces,omitempty" json:"replaces,omitempty"`
@@ -48,6 +51,20 @@ type Source struct {
 	File   string        `yaml:"file" json:"file"`
 	Digest digest.Digest `yaml:"digest" json:"digest"`
 	Size   int64         `yaml:"size" json:"size"`
+	// Inside is the path, below the archive's top folder, of the archive in it that is the
+	// source.
+	Inside string `yaml:"inside,omitempty" json:"inside,omitempty"`
+	// Without are folders and files of the source that are not unpacked, as patterns of
+	// path.Match.
+	Without []string `yaml:"without,omitempty" json:"without,omitempty"`
+}
+
+// unpack is what of the archive is unpacked; nil: all of it.
+func (s Source) unpack() *plan.Unpack {
+	if s.Inside == "" && len(s.Without) == 0 {
+		return nil
+	}
+	return &plan.Unpack{Inside: s.Inside, Without: slices.Sorted(slices.Values(s.Without))}
 }
 
 // Patch is a unified diff that is laid onto the source.
@@ -238,6 +255,7 @@ func (l *lint) check(r *Recipe, base string) {
 		l.bad([]string{"licence"}, "licence %.80q: want an SPDX licence expression", r.Licence)
 	}
 	l.source(r.Source)
+	l.foundation(r)
 	for key, list := range map[string][]string{"build": r.Needs.Build, "run": r.Needs.Run} {
 		for i, n := range list {
 			if !nameForm.MatchString(n) {
@@ -289,6 +307,17 @@ func (l *lint) source(s Source) {
 	}
 	if s.Size <= 0 || s.Size > maxSources {
 		l.bad([]string{"source", "size"}, "size %d: want 1 to %d bytes", s.Size, maxSources)
+	}
+	if s.Inside != "" && (!patternForm.MatchString(s.Inside) || strings.ContainsAny(s.Inside, "*?") || path.Clean(s.Inside) != s.Inside || !fs.ValidPath(s.Inside)) {
+		l.bad([]string{"source", "inside"}, "inside %.80q: want the path of an archive in the archive, below its top folder, such as gcc-12.2.0.tar.xz", s.Inside)
+	}
+	if len(s.Without) > maxList {
+		l.bad([]string{"source", "without"}, "without has %d entries: at most %d", len(s.Without), maxList)
+	}
+	for _, p := range s.Without {
+		if !patternForm.MatchString(p) || path.Clean(p) != p || strings.HasPrefix(p, "..") {
+			l.bad([]string{"source", "without", p}, "without %.80q: want a folder or a file of the source, such as gcc/testsuite", p)
+		}
 	}
 }
 
