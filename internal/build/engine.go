@@ -16,7 +16,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -664,7 +666,43 @@ func (e *Engine) keep(ctx context.Context, rec *record.Build, p ecosystem.Produc
 	if rec.SeedFiles, rec.SeedKnown, err = e.seedInside(ctx, root, p.Natives); err != nil {
 		return fmt.Errorf("looking for bytes of the seed in %s: %w", p.File, err)
 	}
+	rec.Needs, rec.Gives, rec.Linked = linkage(p.Natives)
 	return nil
+}
+
+// linkage gives what the native files of a product need of others to be loaded, and
+// what they can be asked for as; ok is false if one of them could not be read.
+func linkage(files []ecosystem.Native) (needs, gives []string, ok bool) {
+	want, have := map[string]bool{}, map[string]bool{}
+	for _, n := range files {
+		if n.Kind != "elf" {
+			continue
+		}
+		if n.Linked == nil {
+			return nil, nil, false
+		}
+		// A file is found by its own name, too.
+		have[path.Base(n.Path)] = true
+		if n.Linked.Name != "" {
+			have[n.Linked.Name] = true
+		}
+		for _, s := range n.Linked.Needs {
+			want[s] = true
+		}
+	}
+	for s := range want {
+		if !have[s] {
+			needs = append(needs, s)
+		}
+	}
+	for s := range have {
+		if strings.Contains(s, ".so") {
+			gives = append(gives, s)
+		}
+	}
+	slices.Sort(needs)
+	slices.Sort(gives)
+	return needs, gives, true
 }
 
 // hidden tells whether a layer above the seed has something at the path of one of

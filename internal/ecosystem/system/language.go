@@ -1,12 +1,15 @@
 package system
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sort"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"hallmark/internal/archive"
 	"hallmark/internal/ecosystem"
@@ -86,6 +89,22 @@ func (Language) Command(s plan.Step) (ecosystem.Command, error) {
 	return ecosystem.Command{Args: []string{"/bin/sh", driverPath, s.PURL.Name(), outputPath + "/" + FileName(s.PURL)}, Env: env, Files: files}, nil
 }
 
+// linked reads the linkage of an ELF file of a layer; nil where there is none.
+func linked(file, kind string) *archive.Linkage {
+	if kind != "elf" {
+		return nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	if l, ok := archive.ReadLinkage(f); ok {
+		return &l
+	}
+	return nil
+}
+
 // FileName is what the layer of a package is called.
 func FileName(u purl.PURL) string {
 	kind := ""
@@ -95,8 +114,46 @@ func FileName(u purl.PURL) string {
 	return u.Name() + "-" + u.Version() + kind + ".layer.tar"
 }
 
-// Diagnose is ecosystem.Language's.
-func (l Language) Diagnose(log []byte, exit int) *record.Failure { return l.Explain(log, exit) }
+// errorMark begins the lines in which the driver and its phases say what is wrong, for
+// people.
+const errorMark = "== error: "
+
+// Diagnose is ecosystem.Language's. What our own phases found is said in their words;
+// a build's own words are read like any other's.
+func (l Language) Diagnose(log []byte, exit int) *record.Failure {
+	f := l.Explain(log, exit)
+	var found []string
+	for line := range bytes.Lines(log[max(0, len(log)-maxDiagnosed):]) {
+		if text, ok := bytes.CutPrefix(line, []byte(errorMark)); ok && len(text) < maxSaid {
+			if said := said(text); said != "" {
+				found = append(found, said)
+			}
+		}
+	}
+	if len(found) > 0 {
+		f.Message, f.Missing, f.Advice = strings.ToUpper(found[0][:1])+found[0][1:]+".", "", "Mend the recipe; hallmark recipe lint FILE reads it."
+		if len(found) > 1 {
+			f.Message = fmt.Sprintf("%s (%d more like it are in the log.)", f.Message, len(found)-1)
+		}
+	}
+	return f
+}
+
+// said is a line as a sentence may have it.
+func said(line []byte) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, string(bytes.TrimSpace(line)))
+}
+
+// Limits of what is read of a log for what our own phases say.
+const (
+	maxDiagnosed = 256 << 10 // bytes of its end
+	maxSaid      = 500       // bytes of one line
+)
 
 // Accept is ecosystem.Language's: the output must be one layer, whose entries stay
 // in it. It is written anew in the one canonical form.
@@ -123,7 +180,7 @@ func (Language) Accept(s plan.Step, _ plan.Platform, _ []ecosystem.Layer, dir, w
 	}
 	p := ecosystem.Product{Path: filepath.Join(work, want), File: want, Raw: raw, RawFile: want}
 	for _, n := range natives {
-		p.Natives = append(p.Natives, ecosystem.Native{Path: n.Path, Kind: n.Kind, Digest: n.Digest})
+		p.Natives = append(p.Natives, ecosystem.Native{Path: n.Path, Kind: n.Kind, Digest: n.Digest, Linked: linked(filepath.Join(tree, filepath.FromSlash(n.Path)), n.Kind)})
 	}
 	f, err := os.OpenFile(p.Path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {

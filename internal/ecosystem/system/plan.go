@@ -230,7 +230,17 @@ func (p *Planner) plan(ctx context.Context, name string) (*node, error) {
 	if full, err = full.Seal(); err != nil {
 		return nil, err
 	}
-	split, err := p.step(r, prep, r.splitPhases(), []plan.Step{full})
+	// What it runs with lies beside it, for the check that nothing else is needed.
+	beside := map[string]bool{}
+	_, run := p.Catalog.needs(r)
+	for _, need := range run {
+		p.Catalog.runs(need, beside)
+	}
+	with := []plan.Step{full}
+	for _, need := range slices.Sorted(maps.Keys(beside)) {
+		with = append(with, *p.nodes[need].full) // planned above, as part of the environment
+	}
+	split, err := p.step(r, prep, r.splitPhases(), with)
 	if err != nil {
 		return nil, err
 	}

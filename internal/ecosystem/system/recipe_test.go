@@ -173,7 +173,7 @@ func TestShippedRecipesAreInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, r := range c {
-		if len(r.phases()) == 0 || len(r.splitPhases()) != 2 {
+		if len(r.phases()) == 0 || len(r.splitPhases()) != 3 {
 			t.Errorf("%s: no phases", name)
 		}
 	}

@@ -161,5 +161,13 @@ func (r *Recipe) splitPhases() []plan.Phase {
 	licence := fmt.Sprintf(`mkdir -p "$DEST/usr/share/licenses/%[1]s"
 find . -maxdepth 1 -type f \( -iname 'copying*' -o -iname 'licen[cs]e*' -o -iname 'notice*' -o -iname 'copyright*' \) -exec cp {} "$DEST/usr/share/licenses/%[1]s/" \;
 `, r.Name)
-	return []plan.Phase{{Name: "split", Run: s.String()}, {Name: "licence", Run: licence}}
+	return []plan.Phase{{Name: "split", Run: s.String()}, {Name: "licence", Run: licence}, {Name: "needs", Run: fmt.Sprintf(needsPhase, quoted(r.Name))}}
 }
+
+// needsPhase holds what a runtime has of a recipe against what the recipe says that it
+// runs with: the layers of these lie in the root, each with the list of its files. What
+// a loader asks for by name must be among those files or its own. As long as no C
+// library is among them, the C library's and GCC's are the platform's.
+//
+//go:embed needs.sh
+var needsPhase string
