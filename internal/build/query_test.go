@@ -219,6 +219,33 @@ func TestSecondBuildsAheadOfThePlan(t *testing.T) {
 	}
 }
 
+// A second build that is begun ahead finds what an earlier command built.
+func TestSecondBuildAheadOnStoredBuilds(t *testing.T) {
+	w := newWorld(t)
+	_, lib, app, _ := w.chain()
+	known := stepMap(w.p)
+	if _, f, err := w.e.Query(t.Context(), w.query(lib), known); err != nil || f != nil {
+		t.Fatalf("%+v, %v", f, err)
+	}
+	w.e.Rest()
+	w.e = w.again()
+	second := make(chan struct{}, 9)
+	w.runner.does = func(s sandbox.Spec, res *sandbox.Result) error {
+		if s.Vary != nil && strings.Contains(s.Name, lib.PURL.Name()) {
+			second <- struct{}{}
+		}
+		return leave("")(s, res)
+	}
+	if _, f, err := w.e.Query(t.Context(), w.query(app), known); err != nil || f != nil {
+		t.Fatalf("%+v, %v", f, err)
+	}
+	within(t, "ahead", func() { <-second })
+	w.all(w.e)
+	if n := w.records.count(lib, record.Rebuild); n != 1 {
+		t.Errorf("%s was built a second time %d times", lib.PURL, n)
+	}
+}
+
 // What was begun ahead ends with the engine's rest, and nothing of it is kept.
 func TestRestEndsWhatWasBegunAhead(t *testing.T) {
 	w := newWorld(t)

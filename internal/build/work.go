@@ -514,7 +514,7 @@ func (e *Engine) Query(ctx context.Context, s plan.Step, known map[digest.Digest
 		}
 		if x.key.purpose == record.First && x.build != nil {
 			if x.build.Outcome == record.Succeeded {
-				e.ahead(ctx, w.known, w.known[x.key.step])
+				e.ahead(ctx, w, w.known[x.key.step])
 			}
 			e.tell(Event{Phase: "query", Name: x.name, State: string(x.build.Outcome), Wall: x.build.Usage.Wall})
 		}
@@ -533,14 +533,15 @@ func (e *Engine) Query(ctx context.Context, s plan.Step, known map[digest.Digest
 // for all. The plan that comes of it has the same step, so that All finds the
 // second build done or under way; what it does not have is dropped. An error comes
 // up again when somebody waits for the build.
-func (e *Engine) ahead(ctx context.Context, known map[digest.Digest]plan.Step, s plan.Step) {
+func (e *Engine) ahead(ctx context.Context, of *work, s plan.Step) {
 	e.aheadMu.Lock()
 	defer e.aheadMu.Unlock()
 	if e.Workers < 2 || e.begun[s.ID] {
 		return
 	}
 	e.begun[s.ID] = true
-	w := e.newWork(known, nil)
+	w := e.newWork(of.known, nil)
+	w.stored = maps.Clone(of.stored) // what it is built with need not have been built by this engine
 	builds, err := e.Records.Builds(ctx, s.ID)
 	if err != nil || w.others(ctx, s, builds) != nil {
 		return
