@@ -124,7 +124,7 @@ func (a *App) planAll(ctx context.Context, python *pypi.Planner, host systemFetc
 	}
 	// Packages are planned on the project's own interpreter, if it brings one.
 	if len(rest) > 0 && catalog.Runs(sys, pythonRecipe) {
-		if err := ownPython(python, recipes()); err != nil {
+		if err := ownPython(python, recipes(), a.pin); err != nil {
 			return nil, err
 		}
 	}
@@ -168,11 +168,22 @@ func (a *App) planAll(ctx context.Context, python *pypi.Planner, host systemFetc
 }
 
 // ownPython makes a planner one that plans on the interpreter of a recipe: its version,
-// and what it is built for, are the recipe's.
-func ownPython(p *pypi.Planner, recipes *system.Planner) error {
+// and what it is built for, are the recipe's. One that leaves something of the seed's
+// Python in the root is fault.Usage.
+func ownPython(p *pypi.Planner, recipes *system.Planner, pin debian.Pin) error {
 	core, err := recipes.Core(pythonRecipe)
 	if err != nil {
 		return err
+	}
+	var left []string
+	for _, name := range seedPythons(pin) {
+		if !slices.Contains(recipes.Catalog[pythonRecipe].Replaces, name) {
+			left = append(left, name)
+		}
+	}
+	if len(left) > 0 {
+		return fault.Advise(fault.Usage, "Name them under replaces in "+pythonRecipe+".yaml.",
+			"the recipe %s: packages would be built beside the seed's Python, of which it leaves %s", pythonRecipe, strings.Join(left, ", "))
 	}
 	env, err := pypi.NewEnvironment(core.Version(), p.Env.Machine, p.Env.GlibcMinor)
 	if err != nil {
@@ -183,6 +194,18 @@ func ownPython(p *pypi.Planner, recipes *system.Planner) error {
 	}
 	p.Env, p.Base = env, core
 	return nil
+}
+
+// seedPythons gives the seed's packages of Python, by name, sorted.
+func seedPythons(pin debian.Pin) []string {
+	var out []string
+	for _, p := range pin.Packages {
+		if strings.Contains(p.Name, "python3") {
+			out = append(out, p.Name)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // systemHost is what planning recipes asks of the platform.
