@@ -31,7 +31,7 @@ import (
 // floor is what lies under a language's own packages in a step's root.
 type floor struct {
 	key   string   // names it where it is not the whole seed; else empty
-	dirs  []string // top-most first; the last is the seed's
+	dirs  []string // what runs what makes layers faster to use, top-most first; the last is the seed's
 	base  string   // the language's
 	seed  string   // the seed's tree, or what is left of it
 	whole *Seed
@@ -57,6 +57,7 @@ func (e *Engine) floor(ctx context.Context, l ecosystem.Language, s plan.Step, o
 		return nil, fmt.Errorf("environment of %s: %w", s.PURL, err)
 	}
 	names := []string{l.BaseKey(), string(seed.Digest), strings.Join(s.Env.Without, " "), strconv.FormatBool(s.Env.Bare)}
+	var under []lower
 	for _, in := range s.Inputs {
 		if in.Tag != plan.TagDeps || e.language(in.PURL).Type() == l.Type() {
 			continue
@@ -69,7 +70,13 @@ func (e *Engine) floor(ctx context.Context, l ecosystem.Language, s plan.Step, o
 		if err != nil {
 			return nil, fmt.Errorf("environment of %s: %w", s.PURL, err)
 		}
-		fl.dirs, names = append(fl.dirs, dir), append(names, string(out.Digest))
+		under = append(under, lower{in.Step, out.Digest, dir})
+	}
+	if under, err = e.core(ctx, l, under); err != nil {
+		return nil, err
+	}
+	for _, u := range under {
+		fl.dirs, names = append(fl.dirs, u.dir), append(names, string(u.made))
 	}
 	fl.dirs = append(fl.dirs, fl.base, fl.seed)
 	of := digest.FromBytes([]byte(strings.Join(names, "\n")))
@@ -77,6 +84,48 @@ func (e *Engine) floor(ctx context.Context, l ecosystem.Language, s plan.Step, o
 	name := purl.New("generic", "hallmark-ground", "")
 	fl.fast, err = e.companion(ctx, l, string(name), of, l.SeedCompanion(), fl.dirs...)
 	return fl, err
+}
+
+// lower is a layer of another language in a step's root.
+type lower struct {
+	step, made digest.Digest
+	dir        string
+}
+
+// core gives those layers that the program needs by which a language makes layers faster
+// to use: the one that has it, and what that was built with. So steps that differ by
+// what they link share what is made. All of them if none has it.
+func (e *Engine) core(ctx context.Context, l ecosystem.Language, all []lower) ([]lower, error) {
+	args := l.SeedCompanion().Args
+	if len(args) == 0 {
+		return all, nil
+	}
+	need := map[digest.Digest]bool{}
+	for _, u := range all {
+		if _, err := os.Lstat(filepath.Join(u.dir, filepath.FromSlash(args[0]))); err != nil {
+			continue
+		}
+		need[u.step] = true
+		builds, err := e.Records.Builds(ctx, u.step)
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range builds {
+			for _, in := range b.Inputs {
+				need[in.Step] = true
+			}
+		}
+	}
+	if len(need) == 0 {
+		return all, nil
+	}
+	var out []lower
+	for _, u := range all {
+		if need[u.step] {
+			out = append(out, u)
+		}
+	}
+	return out, nil
 }
 
 // of names what is made of a layer on this floor.

@@ -121,6 +121,86 @@ func TestSeedWithoutPackages(t *testing.T) {
 	}
 }
 
+// coreLanguage makes companions with a program that a layer brings.
+type coreLanguage struct{ fakeLanguage }
+
+func (coreLanguage) SeedCompanion() ecosystem.Companion {
+	return ecosystem.Companion{Args: []string{"/usr/bin/python"}, At: "/at", Within: "own/"}
+}
+
+func (coreLanguage) Companion() ecosystem.Companion {
+	return ecosystem.Companion{Args: []string{"/usr/bin/python", "layer"}, At: "/at", Within: "own/"}
+}
+
+// namedLanguage unpacks a layer as one file, named as what was built.
+type namedLanguage struct{ fakeLanguage }
+
+func (namedLanguage) Type() string    { return "generic" }
+func (namedLanguage) BaseKey() string { return "other-1" }
+
+func (namedLanguage) Unpack(file, dir string) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	name := filepath.Join(dir, "usr/bin", purl.PURL(b).Name())
+	return errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, nil, 0o644))
+}
+
+// TestStepsShareTheirCore: what makes layers faster to use is made with the interpreter
+// and what that was built with, once for all steps, whatever else they link.
+func TestStepsShareTheirCore(t *testing.T) {
+	w := newWorld(t)
+	w.e.Language, w.e.Others = coreLanguage{}, []ecosystem.Language{namedLanguage{}}
+	old := w.e.Seed
+	w.e.Seed = func(ctx context.Context) (Seed, error) {
+		s, err := old(ctx)
+		s.Owners = map[string]string{"usr/bin/x": "python3.11"}
+		return s, err
+	}
+	if err := errors.Join(os.MkdirAll(filepath.Join(w.seedDir, "usr/bin"), 0o755), os.WriteFile(filepath.Join(w.seedDir, "usr/bin/x"), nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	generic := func(name string, deps ...plan.Step) plan.Step {
+		s := w.step(name, deps...)
+		s.PURL = purl.New("generic", name, "1")
+		s, err := s.Seal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.p.Steps[len(w.p.Steps)-1] = s
+		return s
+	}
+	var mu sync.Mutex
+	var made []string
+	w.runner.does = func(s sandbox.Spec, res *sandbox.Result) error {
+		if s.Args[0] != "/usr/bin/python" {
+			return leave("")(s, res)
+		}
+		var has []string
+		for _, l := range []string{"python", "zz", "yaml", "x"} {
+			if slices.ContainsFunc(s.Layers, func(dir string) bool { _, err := os.Stat(filepath.Join(dir, "usr/bin", l)); return err == nil }) {
+				has = append(has, l)
+			}
+		}
+		mu.Lock()
+		made = append(made, strings.Join(has, " "))
+		mu.Unlock()
+		res.Outputs = []sandbox.Output{{Path: "own/x.pyc"}}
+		return errors.Join(os.Mkdir(filepath.Join(s.OutputDir, "own"), 0o755), os.WriteFile(filepath.Join(s.OutputDir, "own/x.pyc"), []byte(s.Name), 0o644))
+	}
+	zz, yaml := generic("zz"), generic("yaml")
+	python := generic("python", zz)
+	gone := []string{"python3.11"}
+	tool := w.without("tool", gone, python, zz)
+	w.without("one", gone, python, zz, tool)
+	w.without("two", gone, python, yaml, zz, tool)
+	w.all(w.e)
+	if want := []string{"python zz", "python zz"}; !slices.Equal(made, want) { // of the core, and of tool
+		t.Errorf("companions were made on %q, want %q", made, want)
+	}
+}
+
 // TestHiddenByWhatIsGone shows that what a recipe takes the place of is hidden if it is
 // not in what is left of the seed, and nothing else.
 func TestHiddenByWhatIsGone(t *testing.T) {
