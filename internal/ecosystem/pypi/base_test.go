@@ -12,6 +12,7 @@ import (
 	"hallmark/internal/ecosystem"
 	"hallmark/internal/plan"
 	"hallmark/internal/purl"
+	"hallmark/internal/record"
 )
 
 // fakeCore is an interpreter with libraries, each a step.
@@ -163,6 +164,57 @@ func TestLibrariesOfLayers(t *testing.T) {
 	}
 	if librariesIn([]ecosystem.Layer{{PURL: "pkg:pypi/y@1", Dir: dir}})("liby.so.0") {
 		t.Error("a library of a wheel is none of a recipe")
+	}
+}
+
+// TestAcceptOnACore: a wheel that links a recipe's library is for its project's runtime
+// and named so; one that keeps to a manylinux is named by that; and where the runtime
+// brings its C library, too, everything that is linked must be there.
+func TestAcceptOnACore(t *testing.T) {
+	layer := t.TempDir()
+	dir := filepath.Join(layer, "usr/lib/x86_64-linux-gnu")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, lib := range []string{"libyaml-0.so.2", "libc.so.6"} {
+		if err := os.WriteFile(filepath.Join(dir, lib), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root := []ecosystem.Layer{{PURL: "pkg:generic/libyaml@1?layer=build", Dir: layer}}
+	for _, c := range []struct {
+		libs     []string
+		core     string
+		bare     bool
+		file     string
+		refusing string
+	}{
+		{[]string{"libc.so.6", "libyaml-0.so.2"}, "cpython-3.11.2", false, "-linux_x86_64.whl", ""},
+		{[]string{"libc.so.6", "libyaml-0.so.2"}, "cpython-3.11.2", true, "-linux_x86_64.whl", ""},
+		{[]string{"libc.so.6", "libyaml-0.so.2"}, "", false, "", "libyaml-0.so.2, which the platform does not promise"},
+		{[]string{"libc.so.6", "libother.so.1"}, "cpython-3.11.2", false, "", "libother.so.1, which the platform does not promise"},
+		{[]string{"libc.so.6"}, "cpython-3.11.2", true, "-manylinux_2_17_x86_64.whl", ""},
+		{[]string{"libc.so.6", "libstdc++.so.6"}, "cpython-3.11.2", false, "-manylinux_2_17_x86_64.whl", ""},
+		{[]string{"libc.so.6", "libstdc++.so.6"}, "cpython-3.11.2", true, "", "libstdc++.so.6, which no layer below it has; name the recipe"},
+	} {
+		out, work := t.TempDir(), t.TempDir()
+		so := string(elfOf(elfSpec{libs: c.libs, versions: []string{"libc.so.6:GLIBC_2.17"}}))
+		w := demo(wheelMember{name: "demo/_c.cpython-311-x86_64-linux-gnu.so", body: so, mode: 0o755})
+		if err := os.WriteFile(filepath.Join(out, w.file), w.bytes(t), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s := plan.Step{PURL: "pkg:pypi/demo-pkg@1.0.0", Recipe: plan.Recipe{Interpreter: c.core}, Env: plan.Environment{Bare: c.bare}}
+		p, f, err := Language{}.Accept(s, plan.Platform{OS: "linux", Arch: "amd64", Interpreter: "cpython-3.11", Libc: "glibc-2.36"}, root, out, work)
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case c.refusing != "":
+			if f == nil || f.Class != record.FailLinks || !strings.Contains(f.Message, c.refusing) {
+				t.Errorf("%+v: %+v, %+v", c, p, f)
+			}
+		case f != nil || !strings.HasSuffix(p.File, c.file):
+			t.Errorf("%+v: %+v, %+v", c, p, f)
+		}
 	}
 }
 

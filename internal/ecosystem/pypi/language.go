@@ -131,6 +131,16 @@ func (Language) Accept(s plan.Step, on plan.Platform, root []ecosystem.Layer, di
 	for _, n := range p.Natives {
 		linked = linked || n.Kind == "elf"
 	}
+	if linked && s.Recipe.Interpreter != "" && s.Env.Bare {
+		// There is no machine below such a runtime that could promise anything.
+		missing, err := missingLibraries(raw, librariesIn(root))
+		if err != nil {
+			return refuse(record.FailOutput, "The wheel that the build left cannot be read: %s.", oneLine(err))
+		}
+		if len(missing) > 0 {
+			return refuse(record.FailLinks, "The wheel would not run in its runtime: %s; name the recipe that has it under libraries in recipes/pypi/%s.yaml.", strings.Join(missing, "; "), s.PURL.Name())
+		}
+	}
 	if linked && len(problems) > 0 && s.Recipe.Interpreter != "" {
 		if problems, err = beyondLibraries(raw, librariesIn(root)); err != nil {
 			return refuse(record.FailOutput, "The wheel that the build left cannot be read: %s.", oneLine(err))

@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"hallmark/internal/ecosystem"
 )
 
 // libraryFolders are where a loader looks for libraries in a root without being told.
-var libraryFolders = []string{"usr/lib/x86_64-linux-gnu", "usr/lib"}
+var libraryFolders = []string{"usr/lib/x86_64-linux-gnu", "usr/lib", "usr/lib64"}
 
 // librariesIn tells of a library's name whether layers of recipes have it where a
 // loader looks.
@@ -51,6 +52,30 @@ func beyondLibraries(name string, given func(lib string) bool) ([]string, error)
 	}
 	profiles := Manylinux()
 	return beyondAll(needs, inside, profiles[len(profiles)-1], given), nil
+}
+
+// missingLibraries lists, a sentence each, what a wheel links that it does not carry and
+// that is not given, whatever a platform promises.
+func missingLibraries(name string, given func(lib string) bool) ([]string, error) {
+	o, err := openWheel(name)
+	if err != nil {
+		return nil, err
+	}
+	defer o.close()
+	needs, inside, err := o.elfFiles()
+	if err != nil {
+		return nil, fmt.Errorf("wheel %q: %w", o.wheel.File, err)
+	}
+	var out []string
+	for _, n := range needs {
+		for _, lib := range n.libs {
+			if !n.finds(lib, inside) && !given(lib) {
+				out = append(out, fmt.Sprintf("%s links %s, which no layer below it has", n.path, lib))
+			}
+		}
+	}
+	slices.Sort(out)
+	return out, nil
 }
 
 // plainLinux is the platform tag of a wheel that no manylinux describes.
