@@ -28,6 +28,12 @@ func (e *env) asked() (asked, error) {
 	if err != nil {
 		return asked{}, err
 	}
+	if mine, err := app.OwnRecipes(e.global.Dir); err != nil {
+		return asked{}, err
+	} else if mine {
+		return asked{}, fault.Advise(fault.Unsupported, "Leave out --server to build with them in a data directory of your own, or move recipes/sys out of the folder.",
+			"the folder has recipes of its own (recipes/sys), which a server does not take")
+	}
 	own, id, err := app.OwnOverrides(e.global.Dir)
 	return asked{cfg, own, id}, err
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"hallmark/internal/app"
 	"hallmark/internal/ecosystem/system"
@@ -61,12 +62,26 @@ func (c *recipeLintCmd) Run(e *env) error {
 		return err
 	}
 	defer root.Close()
-	found, err := system.ReadCatalog(root.FS())
+	files, err := system.ReadFiles(root.FS())
 	if err != nil {
 		return err
 	}
-	return e.print(map[string]int{"recipes": len(found)}, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%d recipes in order\n", len(found))
+	// What these do not have of what they need may be among those that ship.
+	shipped, err := app.Recipes()
+	if err != nil {
+		return err
+	}
+	if _, err := shipped.With(files); err != nil {
+		return err
+	}
+	n := 0
+	for _, f := range files {
+		if strings.HasSuffix(f.Name, ".yaml") {
+			n++
+		}
+	}
+	return e.print(map[string]int{"recipes": n}, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "%d recipes in order\n", n)
 		return err
 	})
 }

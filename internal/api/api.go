@@ -170,12 +170,13 @@ type Commit struct {
 	Policy       string        `json:"policy"`
 	OnUnproven   string        `json:"on_unproven"`
 	Overrides    digest.Digest `json:"overrides,omitempty" doc:"Of the project's own overrides"`
+	Recipes      digest.Digest `json:"recipes,omitempty" doc:"Of the project's own recipes"`
 }
 
 // CommitOf is a commit as the API shows it.
 func CommitOf(id string, c project.Commit) Commit {
 	return Commit{ID: id, Project: c.Project, Parent: c.Parent, Author: c.Author, Message: c.Message, Created: c.Created,
-		Requirements: list(c.Requirements), Platforms: list(c.Platforms), AtTime: c.AtTime, Policy: c.Policy, OnUnproven: c.OnUnproven, Overrides: c.Overrides}
+		Requirements: list(c.Requirements), Platforms: list(c.Platforms), AtTime: c.AtTime, Policy: c.Policy, OnUnproven: c.OnUnproven, Overrides: c.Overrides, Recipes: c.Recipes}
 }
 
 // list is never nil, since JSON tells null and [] apart.

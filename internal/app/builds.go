@@ -75,7 +75,7 @@ func (a *App) solveAgain(ctx context.Context, id digest.Digest, c project.Commit
 	if err != nil {
 		return id, c, s, fault.New(fault.Corrupt, "commit %s: at_time %q: %w", id.Short(), c.AtTime, err)
 	}
-	own, err := a.committedOverrides(c)
+	own, err := a.committed(c)
 	if err != nil {
 		return id, c, s, err
 	}
@@ -173,7 +173,7 @@ type BuiltRow = api.Built
 // BuildOne plans one requirement as of a time and builds it with its closure,
 // twice, signed like any other build. Overrides beside it in dir are heeded.
 func (a *App) BuildOne(ctx context.Context, dir, requirement string, at time.Time) ([]BuiltRow, error) {
-	own, err := ownOverrides(dir)
+	own, err := ownOf(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +183,7 @@ func (a *App) BuildOne(ctx context.Context, dir, requirement string, at time.Tim
 
 // buildOne is BuildOne with the overrides given; what is private of it belongs to the
 // project name, if that is not empty. It gives the plan as well.
-func (a *App) buildOne(ctx context.Context, name, requirement string, at time.Time, own []pypi.Override) ([]BuiltRow, *Solved, error) {
+func (a *App) buildOne(ctx context.Context, name, requirement string, at time.Time, own own) ([]BuiltRow, *Solved, error) {
 	s, err := a.solve(ctx, []string{requirement}, at, own, nil)
 	if err != nil {
 		return nil, nil, err

@@ -113,7 +113,7 @@ func (a *App) buildPlan(ctx context.Context, c project.Commit, s *Solved) (*Solv
 			if err != nil {
 				return nil, err
 			}
-			own, err := a.committedOverrides(c)
+			own, err := a.committed(c)
 			if err != nil {
 				return nil, err
 			}

@@ -53,7 +53,7 @@ func (a *App) DryRun(ctx context.Context, dir string) (*Forecast, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := ownOverrides(dir)
+	own, err := ownOf(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func (a *App) writes(ctx context.Context) string {
 }
 
 // forecast is DryRun for a configuration with its overrides.
-func (a *App) forecast(ctx context.Context, cfg project.Config, own []pypi.Override) (*Forecast, error) {
+func (a *App) forecast(ctx context.Context, cfg project.Config, own own) (*Forecast, error) {
 	f := &Forecast{Schema: ForecastSchema, Project: cfg.Project, Complete: true,
 		Fetch: []ForecastFetch{}, Ask: []ForecastAsk{}, Build: []ForecastBuild{}, Blocked: []ForecastCannot{}, Undetermined: []purl.PURL{}}
 	s, err := a.storedAs(ctx, cfg, own, f)
@@ -108,7 +108,7 @@ func (a *App) forecast(ctx context.Context, cfg project.Config, own []pypi.Overr
 }
 
 // storedAs gives the solution of the commit that the configuration is, or nil.
-func (a *App) storedAs(ctx context.Context, cfg project.Config, own []pypi.Override, f *Forecast) (*Solved, error) {
+func (a *App) storedAs(ctx context.Context, cfg project.Config, own own, f *Forecast) (*Solved, error) {
 	id, head, err := a.Head(ctx, cfg.Project)
 	if fault.Is(err, fault.NotFound) {
 		return nil, nil
@@ -117,8 +117,11 @@ func (a *App) storedAs(ctx context.Context, cfg project.Config, own []pypi.Overr
 		return nil, err
 	}
 	next := cfg.Commit("", "", "", time.Now())
-	if len(own) > 0 {
-		if next.Overrides, _, err = canonical.Digest(own); err != nil {
+	if next.Recipes, err = recipesID(own.recipes); err != nil {
+		return nil, err
+	}
+	if len(own.overrides) > 0 {
+		if next.Overrides, _, err = canonical.Digest(own.overrides); err != nil {
 			return nil, err
 		}
 	}
@@ -141,7 +144,7 @@ func (a *App) forecaster() *build.Engine {
 
 // dryPlan solves a configuration with what is stored. What is not is put into the
 // forecast, and its package is left without a step.
-func (a *App) dryPlan(ctx context.Context, cfg project.Config, own []pypi.Override, e *build.Engine, f *Forecast) (*plan.Plan, error) {
+func (a *App) dryPlan(ctx context.Context, cfg project.Config, own own, e *build.Engine, f *Forecast) (*plan.Plan, error) {
 	client, err := a.pypiClient(ctx)
 	if err != nil {
 		return nil, err
@@ -161,7 +164,7 @@ func (a *App) dryPlan(ctx context.Context, cfg project.Config, own []pypi.Overri
 	}
 	e.Tmp = tmp
 	h := &dryHost{a: a, e: e, f: f, seen: map[string]bool{}}
-	planner, err := a.planner(at, own)
+	planner, err := a.planner(at, own.overrides)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +177,7 @@ func (a *App) dryPlan(ctx context.Context, cfg project.Config, own []pypi.Overri
 		return a.Blobs.Open(d)
 	}, nil)
 	a.progress.Stage("solve without fetching")
-	return a.planAll(ctx, planner, h.system(), at, cfg.Requirements)
+	return a.planAll(ctx, planner, h.system(), at, cfg.Requirements, own.recipes)
 }
 
 // dryHost answers planning from what is stored, and takes down what is not.

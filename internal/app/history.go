@@ -37,11 +37,14 @@ func (a *App) Revert(ctx context.Context, dir string, to api.Commit) (digest.Dig
 	if err != nil {
 		return "", project.Commit{}, err
 	}
-	own, err := a.committedOverrides(project.Commit{Overrides: to.Overrides})
+	own, err := a.committed(project.Commit{Overrides: to.Overrides, Recipes: to.Recipes})
 	if err != nil {
 		return "", project.Commit{}, err
 	}
-	if err := SaveOverrides(dir, own); err != nil {
+	if err := SaveOverrides(dir, own.overrides); err != nil {
+		return "", project.Commit{}, err
+	}
+	if err := saveRecipes(dir, own.recipes); err != nil {
 		return "", project.Commit{}, err
 	}
 	cfg := to.Config()

@@ -80,7 +80,7 @@ func (a *App) EffectOf(ctx context.Context, dir string, c project.Config) (remed
 		return remedy.Effect{}, err
 	}
 	next := c.Commit("commit:"+id.String(), author(), "", time.Now())
-	next.Overrides = head.Overrides
+	next.Overrides, next.Recipes = head.Overrides, head.Recipes
 	return a.effect(ctx, id, next)
 }
 

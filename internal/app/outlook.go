@@ -94,7 +94,7 @@ func (o *Outlook) Forecast(ctx context.Context, branch string, next project.Comm
 		return api.Forecast{}, err
 	}
 	defer a.Close()
-	own, err := a.committedOverrides(next)
+	own, err := a.committed(next)
 	if err != nil {
 		return api.Forecast{}, err
 	}
@@ -133,7 +133,7 @@ func (a *App) effect(ctx context.Context, base digest.Digest, next project.Commi
 	case !fault.Is(err, fault.Conflict):
 		return remedy.Effect{}, err
 	}
-	own, err := a.committedOverrides(next)
+	own, err := a.committed(next)
 	if err != nil {
 		return remedy.Effect{}, err
 	}

@@ -79,7 +79,7 @@ func privacyOf(p *plan.Plan, names map[string]bool) *privacy {
 		}
 		pr.steps[id] = false // in a ring, which only a hostile plan has, the others decide
 		o := s.Recipe.Override
-		v := elsewhere[s.PURL] || o != nil && o.Origin == plan.OriginProject || s.Recipe.Query != "" && private(s.Recipe.Query) ||
+		v := elsewhere[s.PURL] || o != nil && o.Origin == plan.OriginProject || s.Recipe.Origin == plan.OriginProject || s.Recipe.Query != "" && private(s.Recipe.Query) ||
 			slices.ContainsFunc(s.Deps(), private)
 		pr.steps[id] = v
 		return v

@@ -85,6 +85,9 @@ func (a *App) commit(ctx context.Context, dir string, c project.Config, message 
 	if next.Overrides, err = a.keepOverrides(ctx, dir); err != nil {
 		return "", next, err
 	}
+	if next.Recipes, err = a.keepRecipes(ctx, dir); err != nil {
+		return "", next, err
+	}
 	if parent != "" && project.SameConfiguration(head, next) {
 		return headID, head, nil
 	}
@@ -146,12 +149,16 @@ func (a *App) Install(ctx context.Context, dir string, reqs []string, at time.Ti
 	if err != nil {
 		return "", project.Commit{}, err
 	}
+	mine, err := ownRecipes(dir)
+	if err != nil {
+		return "", project.Commit{}, err
+	}
 	for _, text := range reqs {
 		canonical, name, err := ParseRequirement(text)
 		if err != nil {
 			return "", project.Commit{}, err
 		}
-		if err := a.known(ctx, canonical); err != nil {
+		if err := a.known(ctx, canonical, mine); err != nil {
 			return "", project.Commit{}, fmt.Errorf("install %s: %w", name, err)
 		}
 		c.Requirements = slices.DeleteFunc(c.Requirements, func(s string) bool { return sameName(s, name) })

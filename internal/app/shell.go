@@ -57,7 +57,7 @@ func (a *App) Shell(ctx context.Context, r *Report, dir, what string, at time.Ti
 // planFor plans a requirement and gives the step of what was asked for, or the
 // query that kept it from having one.
 func (a *App) planFor(ctx context.Context, dir, what string, at time.Time) ([]digest.Digest, error) {
-	own, err := ownOverrides(dir)
+	own, err := ownOf(dir)
 	if err != nil {
 		return nil, err
 	}

@@ -173,17 +173,17 @@ func (a *App) Solve(ctx context.Context, id digest.Digest, c project.Commit, ove
 	if err != nil {
 		return nil, fault.New(fault.Corrupt, "commit %s: at_time %q: %w", id.Short(), c.AtTime, err)
 	}
-	own, err := a.committedOverrides(c)
+	own, err := a.committed(c)
 	if err != nil {
 		return nil, err
 	}
 	return a.solve(ctx, c.Requirements, at, own, overrides)
 }
 
-// solve makes a plan for requirements at a time; own are the project's overrides,
-// which stand before those that ship. Of the packages that pages are about the index
+// solve makes a plan for requirements at a time; own is what the project brings,
+// which stands before those that ship. Of the packages that pages are about the index
 // is not asked again.
-func (a *App) solve(ctx context.Context, requirements []string, at time.Time, own []pypi.Override, overrides map[string]pypi.Metadata, pages ...*pypi.Page) (*Solved, error) {
+func (a *App) solve(ctx context.Context, requirements []string, at time.Time, own own, overrides map[string]pypi.Metadata, pages ...*pypi.Page) (*Solved, error) {
 	// Planning asks backends in the sandbox: say now if there can be none.
 	if err := a.runner.Check(ctx); err != nil {
 		return nil, err
@@ -192,7 +192,7 @@ func (a *App) solve(ctx context.Context, requirements []string, at time.Time, ow
 	if err != nil {
 		return nil, err
 	}
-	planner, err := a.planner(at, own)
+	planner, err := a.planner(at, own.overrides)
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +210,7 @@ func (a *App) solve(ctx context.Context, requirements []string, at time.Time, ow
 	}
 	planner.Host, planner.Fetch, planner.Overrides, planner.Workers = host{a}, a.fetch, overrides, a.workers()
 	a.progress.Stage("solve")
-	p, err := a.planAll(ctx, planner, systemHost{a}, at, requirements)
+	p, err := a.planAll(ctx, planner, systemHost{a}, at, requirements, own.recipes)
 	if err != nil {
 		return nil, err
 	}

@@ -64,13 +64,13 @@ func ParseRequirement(text string) (canonical, name string, err error) {
 
 // known tells whether there is what a requirement asks for at all; fault.NotFound
 // if not.
-func (a *App) known(ctx context.Context, requirement string) error {
+func (a *App) known(ctx context.Context, requirement string, own []system.File) error {
 	if system.Is(requirement) {
 		r, err := system.ParseRequirement(requirement)
 		if err != nil {
 			return err
 		}
-		c, err := a.recipes()
+		c, err := a.recipesWith(own)
 		if err != nil {
 			return err
 		}
@@ -95,8 +95,9 @@ type systemFetcher interface {
 	Fetch(ctx context.Context, s system.Source) error
 }
 
-// planAll makes one plan of requirements of every ecosystem.
-func (a *App) planAll(ctx context.Context, python *pypi.Planner, host systemFetcher, at time.Time, requirements []string) (*plan.Plan, error) {
+// planAll makes one plan of requirements of every ecosystem; own are the project's own
+// recipes.
+func (a *App) planAll(ctx context.Context, python *pypi.Planner, host systemFetcher, at time.Time, requirements []string, own []system.File) (*plan.Plan, error) {
 	var rest []string
 	var sys []system.Requirement
 	for _, text := range requirements {
@@ -110,7 +111,7 @@ func (a *App) planAll(ctx context.Context, python *pypi.Planner, host systemFetc
 		}
 		sys = append(sys, r)
 	}
-	catalog, err := a.recipes()
+	catalog, err := a.recipesWith(own)
 	if err != nil {
 		return nil, err
 	}

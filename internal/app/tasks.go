@@ -40,7 +40,7 @@ func (a *App) runTask(ctx context.Context, r store.Run) error {
 		if t.Overrides != "" {
 			c.Overrides = t.Overrides
 		}
-		own, err := a.committedOverrides(c)
+		own, err := a.committed(c)
 		if err != nil {
 			return err
 		}

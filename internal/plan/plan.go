@@ -119,6 +119,7 @@ type Recipe struct {
 	Query        digest.Digest `json:"query,omitempty"`         // id of the query step that asked
 	Provided     []string      `json:"provided,omitempty"`      // of the requirements, those that the seed's programs meet: "cmake==3.25.1"
 	Override     *Override     `json:"override,omitempty"`      // what no rule can know
+	Origin       string        `json:"origin,omitempty"`        // of a recipe: OriginProject if it is the project's own; empty: it ships
 	Unpack       *Unpack       `json:"unpack,omitempty"`        // which part of the source archive is the source; nil: all of it
 	Interpreter  string        `json:"interpreter,omitempty"`   // where a recipe's takes the place of the seed's: "cpython-3.11.2", which the driver holds it to
 	Driver       string        `json:"driver"`                  // digest of the program that calls the hooks

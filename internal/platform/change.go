@@ -152,6 +152,7 @@ func (s *Service) Propose(ctx context.Context, w Who, org, name, branch string, 
 	}
 	next := cfg.Commit("commit:"+head.ID.String(), w.Name, message, s.now())
 	next.Overrides, next.OverridesText = own, ownText
+	next.Recipes = old.Recipes // which only a data directory takes
 	if project.SameConfiguration(old, next) {
 		return project.Commit{}, "", fault.New(fault.Conflict, "this changes nothing: the project asks for that already")
 	}

@@ -93,6 +93,9 @@ type Commit struct {
 	// OverridesText is what Overrides is the digest of, in a commit that is only
 	// proposed: it is stored with the commit, and no part of it.
 	OverridesText []byte `json:"-"`
+	// Recipes are the project's own recipes/sys, as they were: the digest of what was
+	// read; empty if it has none.
+	Recipes digest.Digest `json:"recipes,omitempty"`
 }
 
 // ID gives a commit's id and its canonical JSON.

@@ -5,8 +5,8 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
-	"sort"
 	"strings"
+	"unicode/utf8"
 
 	"hallmark/internal/archive"
 	"hallmark/internal/fault"
@@ -19,27 +19,94 @@ type Catalog map[string]*Recipe
 // ReadCatalog reads a folder of recipes: NAME.yaml, and the patches that these name.
 // The error, fault.Usage, has a line for each mistake, with file and line.
 func ReadCatalog(dir fs.FS) (Catalog, error) {
-	names, err := fs.Glob(dir, "*.yaml")
+	files, err := ReadFiles(dir)
 	if err != nil {
 		return nil, err
 	}
-	sort.Strings(names)
-	c := Catalog{}
+	return Catalog{}.with(files, false)
+}
+
+// With gives a catalog in which a project's own recipes stand in place of those of the
+// same name. The error, fault.Usage, has a line for each mistake.
+func (c Catalog) With(files []File) (Catalog, error) {
+	if len(files) == 0 {
+		return c, nil
+	}
+	return maps.Clone(c).with(files, true)
+}
+
+// File is a recipe as somebody wrote it, or a patch that recipes name.
+type File struct {
+	Name string `json:"name"` // plain: NAME.yaml or NAME.patch
+	Text string `json:"text"`
+}
+
+// Limits of a folder of recipes.
+const (
+	maxFiles = 500
+	maxAll   = 16 << 20 // bytes of all files
+)
+
+// ReadFiles reads the recipes and patches of a folder, sorted by name. Other files are
+// nobody's business.
+func ReadFiles(dir fs.FS) ([]File, error) {
+	var out []File
+	total := 0
+	for _, pattern := range []string{"*.yaml", "*.patch"} {
+		names, err := fs.Glob(dir, pattern)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			b, err := archive.ReadFile(dir, name, max(maxRecipe, plan.MaxPatch)+1)
+			if err != nil {
+				return nil, fault.New(fault.Usage, "%w", err)
+			}
+			if total += len(b); total > maxAll || len(out) == maxFiles {
+				return nil, fault.New(fault.Usage, "recipes: more than %d files or %d bytes", maxFiles, maxAll)
+			}
+			if !utf8.Valid(b) {
+				return nil, fault.New(fault.Usage, "%s is not UTF-8", name)
+			}
+			out = append(out, File{name, string(b)})
+		}
+	}
+	slices.SortFunc(out, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// with reads files into the catalog.
+func (c Catalog) with(files []File, own bool) (Catalog, error) {
+	texts := map[string][]byte{}
+	for _, f := range files {
+		texts[f.Name] = []byte(f.Text)
+	}
 	lines := map[string]*lint{}
 	var errs []error
-	for _, name := range names {
-		b, err := archive.ReadFile(dir, name, maxRecipe)
-		if err == nil {
-			var r *Recipe
-			if r, err = ParseRecipe(b, name, func(p string) ([]byte, error) { return archive.ReadFile(dir, p, plan.MaxPatch) }); err == nil {
-				c[r.Name] = r
-				lines[r.Name], err = newLint(name, b)
+	for _, f := range files {
+		if !strings.HasSuffix(f.Name, ".yaml") {
+			continue
+		}
+		r, err := ParseRecipe([]byte(f.Text), f.Name, func(p string) ([]byte, error) {
+			if b, ok := texts[p]; ok {
+				return b, nil
 			}
+			return nil, fs.ErrNotExist
+		})
+		if err == nil {
+			r.own = own
+			c[r.Name] = r
+			lines[r.Name], err = newLint(f.Name, []byte(f.Text))
 		}
 		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
-		return nil, err
+		return nil, fault.New(fault.Usage, "%w", err)
+	}
+	for name := range c {
+		if lines[name] == nil {
+			lines[name] = &lint{file: name + ".yaml"}
+		}
 	}
 	return c, c.check(lines)
 }

@@ -293,9 +293,12 @@ func (p *Planner) environment(ctx context.Context, r *Recipe) (deps []plan.Step,
 func (p *Planner) step(r *Recipe, prep PreparedSource, phases []plan.Phase, deps []plan.Step) (plan.Step, error) {
 	s := plan.Step{PURL: r.PURL(), Recipe: plan.Recipe{Kind: Kind, Backend: r.Build.System, Phases: phases, Unpack: r.Source.unpack(), Driver: DriverDigest.String()},
 		Env: plan.Environment{Builder: plan.BuilderVersion, Profile: p.Profile, SourceDateEpoch: p.epoch(prep.Newest)}}
+	if r.own {
+		s.Recipe.Origin = plan.OriginProject
+	}
 	s.Env.Variables, s.Env.Bare = Variables(s.Env.SourceDateEpoch), p.Catalog.bare(r)
 	if len(r.texts) > 0 {
-		s.Recipe.Override = &plan.Override{Origin: plan.OriginShipped, Patches: r.texts}
+		s.Recipe.Override = &plan.Override{Origin: r.origin(), Patches: r.texts}
 	}
 	s.Inputs = []plan.Input{
 		{Tag: plan.TagSource, PURL: r.PURL(), File: r.Source.File, Digest: r.Source.Digest},

@@ -43,6 +43,15 @@ type Recipe struct {
 	Replaces []string `yaml:"replaces,omitempty" json:"replaces,omitempty"`
 
 	texts []plan.Patch // the patches, read
+	own   bool         // the project's, not one that ships
+}
+
+// origin is whose recipe it is (plan.Override).
+func (r *Recipe) origin() string {
+	if r.own {
+		return plan.OriginProject
+	}
+	return plan.OriginShipped
 }
 
 // Source is what a recipe builds: one archive, by digest.
@@ -157,6 +166,9 @@ func newLint(file string, b []byte) (*lint, error) {
 // above it if it is not there.
 func (l *lint) line(keys ...string) int {
 	n := l.doc
+	if n == nil {
+		return 1
+	}
 	if n.Kind == yaml.DocumentNode && len(n.Content) == 1 {
 		n = n.Content[0]
 	}

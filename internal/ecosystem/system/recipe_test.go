@@ -1,6 +1,7 @@
 package system
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 
 	"hallmark/internal/digest"
 	"hallmark/internal/fault"
+	"hallmark/internal/plan"
 	"hallmark/recipes"
 )
 
@@ -132,6 +134,50 @@ func TestCatalogIsWhole(t *testing.T) {
 }
 
 // TestRequirements shows which texts ask for recipes and which versions do.
+// TestOwnRecipesStandBeforeThoseThatShip: a project's own take the place of those of
+// the same name, may need those that ship, and are known for its own in their steps;
+// what is wrong with one is named by its line.
+func TestOwnRecipesStandBeforeThoseThatShip(t *testing.T) {
+	recipe := func(name, needs string) File {
+		return File{name + ".yaml", strings.ReplaceAll(minimal("build:\n", needs+"build:\n"), "thing", name)}
+	}
+	base, err := Catalog{}.with([]File{recipe("aa", ""), recipe("bb", "needs:\n  run: [aa]\n")}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := base.With([]File{recipe("aa", ""), recipe("cc", "needs:\n  run: [bb]\n"), {"unused.patch", "x"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c) != 3 || !c["aa"].own || c["bb"].own || !c["cc"].own || base["aa"].own || len(base) != 2 {
+		t.Errorf("%+v", c)
+	}
+	part, err := yard{}.planner(c).Plan(context.Background(), []Requirement{{Name: "cc"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range part.Steps {
+		if (s.Recipe.Origin == plan.OriginProject) != (s.PURL.Name() != "bb") {
+			t.Errorf("%s: origin %q", s.PURL, s.Recipe.Origin)
+		}
+	}
+	for _, bad := range []struct {
+		files []File
+		want  string
+	}{
+		{[]File{recipe("dd", "needs:\n  run: [nobody]\n")}, "dd.yaml:11: it needs nobody"},
+		{[]File{recipe("aa", "needs:\n  run: [bb]\n")}, "in a ring: aa → bb → aa"},
+		{[]File{{"dd.yaml", "name: dd\n"}}, "dd.yaml:1:"},
+	} {
+		if _, err := base.With(bad.files); err == nil || !strings.Contains(err.Error(), bad.want) || fault.KindOf(err) != fault.Usage {
+			t.Errorf("%v: want %q", err, bad.want)
+		}
+	}
+	if same, err := base.With(nil); err != nil || len(same) != 2 {
+		t.Errorf("no recipes of its own: %v", err)
+	}
+}
+
 func TestRequirements(t *testing.T) {
 	for text, want := range map[string]string{
 		"sys:zlib": "sys:zlib", " sys:zlib@1.2 ": "sys:zlib@1.2", "pkg:generic/zlib@1.2.13": "sys:zlib@1.2.13", "pkg:generic/zlib": "sys:zlib",
