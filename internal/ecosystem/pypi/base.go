@@ -8,6 +8,7 @@ import (
 
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem"
+	"hallmark/internal/fault"
 	"hallmark/internal/plan"
 	"hallmark/internal/purl"
 )
@@ -33,6 +34,9 @@ func (p *Planner) ground(ctx context.Context, override *plan.Override) (ecosyste
 		return ecosystem.Ground{}, nil, nil
 	}
 	g, err := p.Base.Under(ctx, librariesOf(override))
+	if fault.Is(err, fault.NotFound) {
+		return g, &blocked{Code: "build-failed", Message: "Its override cannot be used: " + oneLine(err) + "."}, nil
+	}
 	if err != nil {
 		return g, nil, err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem"
+	"hallmark/internal/fault"
 	"hallmark/internal/plan"
 	"hallmark/internal/purl"
 	"hallmark/internal/record"
@@ -38,6 +39,9 @@ func (c *fakeCore) Version() string { return "3.11.9" }
 func (c *fakeCore) Under(_ context.Context, libraries []string) (ecosystem.Ground, error) {
 	g := ecosystem.Ground{Layers: []plan.Step{c.step("python")}, Without: []string{"libpython3.11", "python3.11"}, Bad: c.bad}
 	for _, l := range libraries {
+		if l == "missing" {
+			return g, fault.New(fault.NotFound, "sys:missing: there is no recipe for it")
+		}
 		g.Layers = append(g.Layers, c.step(l))
 	}
 	return g, nil
@@ -101,6 +105,16 @@ func TestPlanOnACore(t *testing.T) {
 	}
 	if a := out.Artifacts[0]; !slices.Equal(a.Requires, []purl.PURL{"pkg:generic/libyaml@1", "pkg:generic/python@3.11.9"}) {
 		t.Errorf("it requires %v", a.Requires)
+	}
+
+	none := y.planner(1)
+	none.Base, none.Env = &fakeCore{t: t}, env
+	none.Recipes = func(string, string) (*plan.Override, error) {
+		return &plan.Override{Origin: plan.OriginProject, Libraries: []plan.Setting{{Name: "missing", Why: "x"}}}, nil
+	}
+	out, err = none.Plan(t.Context(), []string{"tool"})
+	if err != nil || len(out.Unplanned) != 1 || !strings.Contains(out.Unplanned[0].Message, "no recipe for it") {
+		t.Errorf("a library that no recipe builds: %+v, %v", out, err)
 	}
 
 	bad := y.planner(1)
