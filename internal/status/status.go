@@ -41,10 +41,10 @@ type Summary struct {
 	Artifacts      int      `json:"artifacts"`
 	Secure         int      `json:"secure"`
 	Community      int      `json:"community"`
-	PercentSecure  *int     `json:"percent_secure"`         // rounded down; null: nothing to count
-	SeedBytesBuild int64    `json:"seed_bytes_build"`       // of the seed, as unpacked
-	FrontierBytes  *int64   `json:"frontier_bytes_runtime"` // in what runs, not from source, at most; null: not known
-	Platform       []string `json:"platform"`               // what the user's machine provides; not counted
+	PercentSecure  *int     `json:"percent_secure"`                   // rounded down; null: nothing to count
+	SeedBytesBuild int64    `json:"seed_bytes_build"`                 // of the seed, as unpacked
+	FrontierBytes  *int64   `json:"frontier_bytes_runtime,omitempty"` // in what runs, not from source, at most; absent: not known
+	Platform       []string `json:"platform"`                         // what the user's machine provides; not counted
 }
 
 // Row is one artifact: the file that is served for it.
