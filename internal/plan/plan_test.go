@@ -152,9 +152,10 @@ func each(v reflect.Value, path string, call func(path string)) {
 // let two builds that differ share a cache entry.
 func TestIDDependsOnEveryField(t *testing.T) {
 	s := Step{PURL: "pkg:pypi/a@1", Recipe: Recipe{Kind: "k", Backend: "b", BackendPath: []string{"p", "q"}, Requires: []string{"r", "s"}, HookRequires: []string{"h"}, Query: "q", Driver: "d",
-		Provided: []string{"cmake==3"}, Override: sampleOverride()},
+		Provided: []string{"cmake==3"}, Override: sampleOverride(), Phases: []Phase{{Name: "build", Run: "make"}}, Origin: OriginProject,
+		Unpack: &Unpack{Inside: "a.tar", Without: []string{"b"}}, Interpreter: "cpython-3"},
 		Inputs: []Input{{Tag: "a", PURL: "b", File: "c", Digest: "d", Step: "e"}, {Tag: "b", PURL: "b", File: "c", Digest: "d", Step: "e"}},
-		Env:    Environment{Builder: "b", Profile: "p", SourceDateEpoch: 5, Variables: map[string]string{"A": "1", "B": "2"}}}
+		Env:    Environment{Builder: "b", Profile: "p", SourceDateEpoch: 5, Variables: map[string]string{"A": "1", "B": "2"}, Without: []string{"c"}}}
 	sealed, err := s.Seal()
 	if err != nil {
 		t.Fatal(err)
