@@ -13,14 +13,45 @@ import (
 	"hallmark/internal/evidence/evidencetest"
 	"hallmark/internal/plan"
 	"hallmark/internal/policy"
+	"hallmark/internal/status"
+	"hallmark/recipes"
 )
+
+// onTheSeed are recipes that ship, as a project's own that are built with the seed's C
+// library: a C library takes longer than a test may.
+func onTheSeed(t *testing.T, dir string, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		b, err := recipes.Files.ReadFile("sys/" + name + ".yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ownRecipe(t, dir, name, string(b)+"foundation: seed\n")
+	}
+}
+
+// ownRecipe writes a recipe of a project's own.
+func ownRecipe(t *testing.T, dir, name, text string) {
+	t.Helper()
+	folder := filepath.Join(dir, "recipes", "sys")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, name+".yaml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // TestRecipes: system libraries and a language core are built from upstream's
 // sources beside Python packages in one project, are secure, are layers without what
-// a runtime has no use for, and stock cosign takes their provenance.
+// a runtime has no use for, and stock cosign takes their provenance. The recipes are
+// the project's own, in place of those that ship.
 func TestRecipes(t *testing.T) {
 	need(t)
-	p := newProject(t, "acme/system", nil, "sys:tcl@8.6", "sys:bzip2", "six")
+	p := newProject(t, "acme/system", nil, "six")
+	onTheSeed(t, p.dir, "tcl", "zlib", "bzip2")
+	p.run(t, done, "recipe", "lint", p.dir)
+	p.run(t, done, "install", "sys:tcl@8.6", "sys:bzip2")
 	d := p.status(t, done, "builds")
 	if d.Summary.Artifacts != 4 || d.Summary.Secure != 4 {
 		t.Fatalf("4 artifacts are secure: %+v", d.Artifacts)
@@ -76,6 +107,63 @@ func TestRecipes(t *testing.T) {
 	if o := p.run(t, done, "builds", "--dry-run"); !strings.Contains(o.stdout+o.stderr, "nothing") && !strings.Contains(o.stdout+o.stderr, "Nothing") {
 		t.Errorf("a dry run after the builds: %s", o)
 	}
+	// A leaf is changed: what depends on it is due again, and nothing else; it is said
+	// beforehand, and with the change taken back nothing is.
+	zlib, err := os.ReadFile(filepath.Join(p.dir, "recipes", "sys", "zlib.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ownRecipe(t, p.dir, "zlib", strings.Replace(string(zlib), "  system: configure\n", "  system: configure\n  env:\n    CFLAGS: -O1\n", 1))
+	o := p.run(t, done, "builds", "--dry-run")
+	for name, want := range map[string]bool{"zlib": true, "tcl": true, "bzip2": false, "six": false} {
+		if strings.Contains(o.stdout, name) != want {
+			t.Errorf("%s is due after a change of zlib: %t\n%s", name, !want, o)
+		}
+	}
+	ownRecipe(t, p.dir, "zlib", string(zlib))
+
+	// What it is linked with must be what it says that it runs with.
+	p.run(t, done, "uninstall", "sys:tcl", "six")
+	uses := strings.Replace(string(zlib), "name: zlib\n", "name: uses\n", 1)
+	uses = strings.Replace(uses, "  system: configure\n", `  system: none
+needs:
+  build: [zlib]
+phases:
+  install: |
+    mkdir -p "$DEST/usr/lib/x86_64-linux-gnu"
+    echo 'char *zlibVersion(void); char *f(void) { return zlibVersion(); }' >f.c
+    gcc -shared -fPIC -o "$DEST/usr/lib/x86_64-linux-gnu/libuses.so.1" f.c -lz
+check:
+  skip: it is a test
+`, 1)
+	ownRecipe(t, p.dir, "uses", uses)
+	p.run(t, done, "install", "sys:uses")
+	p.run(t, done, "builds")
+	if o := p.run(t, done, "why", "pkg:generic/uses@1.2.13"); !strings.Contains(o.stdout, "needs libz.so.1, which nothing that it says it runs with installs") ||
+		!strings.Contains(o.stdout, "needs.run in uses.yaml") {
+		t.Errorf("a library that is linked and not named: %s", o)
+	}
+	ownRecipe(t, p.dir, "uses", strings.Replace(uses, "  build: [zlib]\n", "  run: [zlib]\n", 1))
+	p.run(t, done, "builds")
+	d = p.status(t, done, "status")
+	if r := row(t, d, "uses"); r.Class != policy.Secure {
+		t.Errorf("named, it is secure: %s", show(r))
+	}
+
+	// What of the seed may be linked in is counted, and what the machine has to bring is
+	// named.
+	var fr status.Frontier
+	p.json(t, &fr, done, "why", "--frontier")
+	if fr.Runtime.Bytes == nil || *fr.Runtime.Bytes == 0 || !slices.Contains(fr.Runtime.Beneath, "libc.so.6") || slices.Contains(fr.Runtime.Beneath, "libz.so.1") ||
+		!slices.ContainsFunc(fr.Runtime.Parts, func(p status.Part) bool {
+			return p.Kind == status.PartLinked && strings.HasSuffix(p.What, "/libc_nonshared.a")
+		}) {
+		t.Errorf("the frontier: %+v", fr.Runtime)
+	}
+	if d.Summary.FrontierBytes == nil || *d.Summary.FrontierBytes != *fr.Runtime.Bytes || fr.Build.Bytes == nil || *fr.Build.Bytes != d.Summary.SeedBytesBuild {
+		t.Errorf("the status says %v, why --frontier %+v", d.Summary, fr)
+	}
+
 	if o := p.run(t, failed, "install", "sys:nothing-like-it"); !strings.Contains(o.stderr, "there is no recipe for it") || !strings.Contains(o.stderr, "zlib") {
 		t.Errorf("a recipe that nobody wrote: %s", o)
 	}
