@@ -182,7 +182,7 @@ const emptyArchive = 8
 // seedNatives lists the seed's native files by digest, measured once and kept
 // beside the tree.
 func (a *App) seedNatives(l debian.Layer) (map[digest.Digest]string, error) {
-	name := filepath.Join(filepath.Dir(l.Dir), "natives.json")
+	name := filepath.Join(filepath.Dir(l.Dir), "natives-2.json")
 	m := map[digest.Digest]string{}
 	if b, err := os.ReadFile(name); err == nil && json.Unmarshal(b, &m) == nil {
 		return m, nil
@@ -190,8 +190,8 @@ func (a *App) seedNatives(l debian.Layer) (map[digest.Digest]string, error) {
 	for p := range l.Owners {
 		full := filepath.Join(l.Dir, filepath.FromSlash(p))
 		st, err := os.Lstat(full)
-		if err != nil || !st.Mode().IsRegular() {
-			continue
+		if err != nil || !st.Mode().IsRegular() || st.Size() <= emptyArchive {
+			continue // an archive without members is nobody's: all of them are the same
 		}
 		b, err := os.ReadFile(full)
 		if err != nil {
