@@ -25,8 +25,8 @@ import (
 // A recipe can take the place of packages of the seed: what is built with it has the
 // seed without those (plan.Environment.Without), and what must hold no code of the seed
 // has it without all that a linker copies code from (Bare). It is made of the seed by
-// hard links:
-// the files that are left are the seed's own, and what is not there needs no masking.
+// hard links: the files that are left are the seed's own, and what is not there needs no
+// masking.
 
 // floor is what lies under a language's own packages in a step's root.
 type floor struct {
