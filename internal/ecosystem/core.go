@@ -13,6 +13,9 @@ import (
 type Core interface {
 	// Version is the full version, such as "3.11.2".
 	Version() string
+	// CPlusPlus names the recipe of the C++ library, which whatever is in C++ links; empty
+	// if there is none.
+	CPlusPlus() string
 	// Under plans what lies under a build that links libraries of the recipes named.
 	Under(ctx context.Context, libraries []string) (Ground, error)
 	// Requires names what a package runs with that links them.

@@ -27,13 +27,13 @@ var BaseDriverDigest = digest.FromBytes(slices.Concat(interpreter, driver))
 // Python is the interpreter of a version as steps name it.
 func Python(version string) string { return "cpython-" + version }
 
-// ground plans what lies under a build on the project's own interpreter; nothing if it
-// has none. blocked says why there can be no build.
-func (p *Planner) ground(ctx context.Context, override *plan.Override) (ecosystem.Ground, *blocked, error) {
+// ground plans what lies under a build on the project's own interpreter that links
+// libraries of the recipes named; nothing if it has none. blocked says why there can be no build.
+func (p *Planner) ground(ctx context.Context, libraries []string) (ecosystem.Ground, *blocked, error) {
 	if p.Base == nil {
 		return ecosystem.Ground{}, nil, nil
 	}
-	g, err := p.Base.Under(ctx, librariesOf(override))
+	g, err := p.Base.Under(ctx, libraries)
 	if fault.Is(err, fault.NotFound) {
 		return g, &blocked{Code: "build-failed", Message: "Its override cannot be used: " + oneLine(err) + "."}, nil
 	}
@@ -70,9 +70,5 @@ func (p *Planner) runsOn(n *node) []purl.PURL {
 	if p.Base == nil {
 		return nil
 	}
-	var libraries []string
-	if n.step != nil {
-		libraries = librariesOf(n.step.Recipe.Override)
-	}
-	return p.Base.Requires(libraries)
+	return p.Base.Requires(n.libraries)
 }

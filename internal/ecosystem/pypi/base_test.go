@@ -36,6 +36,8 @@ func (c *fakeCore) step(name string) plan.Step {
 
 func (c *fakeCore) Version() string { return "3.11.9" }
 
+func (c *fakeCore) CPlusPlus() string { return "libcxx" }
+
 func (c *fakeCore) Under(_ context.Context, libraries []string) (ecosystem.Ground, error) {
 	g := ecosystem.Ground{Layers: []plan.Step{c.step("python")}, Without: []string{"libpython3.11", "python3.11"}, Bad: c.bad}
 	for _, l := range libraries {

@@ -90,6 +90,7 @@ type Planner struct {
 type node struct {
 	step      *plan.Step
 	source    digest.Digest
+	libraries []string // recipes that it is taken to link
 	unplanned *plan.Unplanned
 	ring      []string // unplanned only because these are being planned; empty: for good
 }
@@ -362,7 +363,11 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 		}
 	}
 
-	ground, blocked, err := p.ground(ctx, override)
+	libraries, err := p.libraries(override, prep.Dir)
+	if err != nil {
+		return nil, err
+	}
+	ground, blocked, err := p.ground(ctx, libraries)
 	if err != nil {
 		return nil, err
 	}
@@ -427,7 +432,7 @@ func (p *Planner) planNew(ctx context.Context, pin Pin) (*node, error) {
 		return nil, err
 	}
 	p.putStep(step)
-	return &node{step: &step, source: src.Digest}, nil
+	return &node{step: &step, source: src.Digest, libraries: libraries}, nil
 }
 
 // source fetches and unpacks a package's source archive.

@@ -39,6 +39,18 @@ func (p *Planner) Core(name string) (*Core, error) {
 // Version is ecosystem.Core's.
 func (c *Core) Version() string { return c.recipe.Version }
 
+// cplusplus is the recipe of the C++ library. It is no part of the foundation: what is in
+// C++ needs it, and nothing else does.
+const cplusplus = "libstdcxx"
+
+// CPlusPlus is ecosystem.Core's.
+func (c *Core) CPlusPlus() string {
+	if c.planner.Catalog[cplusplus] == nil {
+		return ""
+	}
+	return cplusplus
+}
+
 // Under is ecosystem.Core's: what a recipe would have under it that needs the core and the
 // libraries. A library that there is no recipe for is fault.NotFound.
 func (c *Core) Under(ctx context.Context, libraries []string) (ecosystem.Ground, error) {
