@@ -2,10 +2,10 @@ package status
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
-	"hallmark/internal/plan"
 	"hallmark/internal/purl"
 )
 
@@ -102,6 +102,9 @@ func NewFrontier(in Input) Frontier {
 		if !b.Linked {
 			add(PartUnlinked, "which libraries of others it loads", a.PURL, 0, false)
 		}
+		if a.Apart {
+			continue // what it loads where, its own name says
+		}
 		for _, s := range b.Needs {
 			wants[s] = true
 		}
@@ -125,7 +128,7 @@ func NewFrontier(in Input) Frontier {
 			side.Beneath = append(side.Beneath, s)
 		}
 	}
-	if interpreter && !hasPython(in.Plan) {
+	if interpreter && !slices.ContainsFunc(in.Plan.Artifacts, isPython) {
 		side.Beneath = append(side.Beneath, in.Plan.Platform.Interpreter)
 	}
 	sort.Strings(side.Beneath)
@@ -171,16 +174,6 @@ func ownBuild(st Step, f File) (StepBuild, bool) {
 	return StepBuild{}, false
 }
 
-// hasPython tells whether a plan brings the interpreter that its packages run on.
-func hasPython(p *plan.Plan) bool {
-	for _, a := range p.Artifacts {
-		if a.PURL.Type() == "generic" && a.PURL.Name() == "python" {
-			return true
-		}
-	}
-	return false
-}
-
 // Sentence is one side of a frontier in words.
 func (s Side) Sentence() string {
 	switch {
@@ -223,7 +216,7 @@ func (p Part) in() string {
 	}
 	var names []string
 	for _, u := range p.Named {
-		names = append(names, u.Name()+" "+u.Version())
+		names = append(names, u.Label())
 	}
 	s := " in " + clean(strings.Join(names, ", "))
 	if more := p.Artifacts - len(p.Named); more > 0 {

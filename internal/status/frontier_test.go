@@ -15,7 +15,7 @@ import (
 // closure is a commit of some artifacts, each built by us and served.
 func closure(names ...string) status.Input {
 	in := status.Input{Project: "acme/app", Plan: &plan.Plan{Seed: plan.Seed{Name: "bookworm", Digest: digest.FromBytes([]byte("seed")), Bytes: 4000},
-		Platform: plan.Platform{Interpreter: "cpython-3.11"}}, Steps: map[digest.Digest]status.Step{}, Served: map[purl.PURL]status.File{}, Policy: statustest.Policy()}
+		Platform: plan.Platform{OS: "linux", Arch: "amd64", Interpreter: "cpython-3.11", Libc: "glibc-2.36"}}, Steps: map[digest.Digest]status.Step{}, Served: map[purl.PURL]status.File{}, Policy: statustest.Policy()}
 	in.SeedSize = func(path string) (int64, bool) { return 100, path != "/of-unknown-size.o" }
 	for _, n := range names {
 		typ := "generic"
@@ -136,6 +136,52 @@ func TestFrontierIsShort(t *testing.T) {
 	for _, want := range []string{"runtime: at most 3 KiB not from source", "/crti.o", "and 16 more", "build: at most 4 KiB"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
+// TestPlatform: what a plan brings itself is not said to be the machine's; what it asks
+// the machine for is named, and what nobody measured is not said to be nothing.
+func TestPlatform(t *testing.T) {
+	libc := func(in *status.Input, who string) {
+		for _, n := range []string{"python", "zlib", "x-wheel"} {
+			builds(*in, n, func(b *status.StepBuild) { b.Needs = []string{"libc.so.6"} })
+		}
+		if who != "" {
+			builds(*in, who, func(b *status.StepBuild) { b.Gives = []string{"ld-linux-x86-64.so.2", "libc.so.6"} })
+		}
+	}
+	machine := strings.Join(statustest.Policy().Platform, "|")
+	for _, c := range []struct {
+		name   string
+		all    []string
+		change func(in *status.Input)
+		want   string
+	}{
+		{"wheels alone", []string{"x-wheel"}, func(*status.Input) {}, "cpython-3.11 on linux/amd64, glibc-2.36|" + machine},
+		{"nothing", nil, func(*status.Input) {}, "cpython-3.11 on linux/amd64, glibc-2.36|" + machine},
+		{"a Python", []string{"python", "zlib", "x-wheel"}, func(in *status.Input) { libc(in, "") },
+			"linux/amd64, with python 1 of its own|of the machine that it is installed on: libc.so.6"},
+		{"a Python and a C library", []string{"python", "zlib", "x-wheel", "glibc"}, func(in *status.Input) { libc(in, "glibc") },
+			"linux/amd64, with glibc 1 and python 1 of its own"},
+		{"a C library alone", []string{"zlib", "glibc"}, func(in *status.Input) { libc(in, "glibc") }, "linux/amd64, with glibc 1 of its own"},
+		{"a library beside wheels", []string{"zlib", "x-wheel"}, func(in *status.Input) { libc(in, "") },
+			"linux/amd64|of the machine that it is installed on: cpython-3.11, libc.so.6"},
+		{"not built yet", []string{"python", "glibc"}, func(in *status.Input) {
+			libc(in, "glibc")
+			delete(in.Served, purl.New("generic", "glibc", "1"))
+		}, "linux/amd64, with python 1 of its own|of the machine that it is installed on: libc.so.6|of that machine also what was not measured, of 1 of 2 artifacts"},
+		{"not measured", []string{"zlib"}, func(in *status.Input) { builds(*in, "zlib", func(b *status.StepBuild) { b.Linked = false }) },
+			"linux/amd64|of that machine also what was not measured, of 1 of 1 artifacts"},
+		{"many", []string{"zlib"}, func(in *status.Input) {
+			builds(*in, "zlib", func(b *status.StepBuild) { b.Needs = strings.Fields("a b c d e f g h i j k l m n") })
+		}, "linux/amd64|of the machine that it is installed on: a, b, c, d, e, f, g, h, i, j, k, l and 2 more"},
+	} {
+		in := closure(c.all...)
+		c.change(&in)
+		doc, _ := status.Build(in)
+		if got := strings.Join(doc.Summary.Platform, "|"); got != c.want {
+			t.Errorf("%s:\n%s\nwant\n%s", c.name, got, c.want)
 		}
 	}
 }

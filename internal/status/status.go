@@ -160,7 +160,6 @@ func Build(in Input) (Document, Verdicts) {
 		Policy: in.Policy.URI, Caveats: in.Policy.Caveats, Artifacts: []Row{},
 		Summary: Summary{
 			SeedBytesBuild: in.Plan.Seed.Bytes,
-			Platform:       append([]string{in.Plan.Platform.String()}, in.Policy.Platform...),
 		},
 	}
 	overrides := map[digest.Digest]*plan.Override{}
@@ -193,7 +192,8 @@ func Build(in Input) (Document, Verdicts) {
 		doc.Artifacts = append(doc.Artifacts, row)
 	}
 	sort.Slice(doc.Artifacts, func(i, j int) bool { return doc.Artifacts[i].PURL < doc.Artifacts[j].PURL })
-	doc.Summary.FrontierBytes = NewFrontier(in).Runtime.Bytes
+	run := NewFrontier(in).Runtime
+	doc.Summary.FrontierBytes, doc.Summary.Platform = run.Bytes, platform(in, run)
 	doc.Summary.PercentSecure = policy.Percent(doc.Summary.Secure, doc.Summary.Artifacts)
 	return doc, verdicts
 }
