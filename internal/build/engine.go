@@ -360,6 +360,27 @@ func (e *Engine) layout(u purl.PURL, out *record.Output) (string, error) {
 	return dir, nil
 }
 
+// whole lays down what a step made as the file that it is, in a folder of the root; at is
+// the folder, absolute there.
+func (e *Engine) whole(in plan.Input, out *record.Output, at string) (mount, error) {
+	// By its name as well: another name of the same bytes is another root.
+	name := digest.FromBytes(fmt.Appendf(nil, "%q %q %q", out.Digest, out.File, at))
+	dir, err := e.layers.get("file-"+name.Hex(), nil, func(tree string) (any, error) {
+		folder := filepath.Join(tree, filepath.FromSlash(at))
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return nil, err
+		}
+		if err := e.copyOut(out.Digest, filepath.Join(folder, out.File)); err != nil {
+			return nil, err
+		}
+		return map[string]string{"file": out.File}, settle(tree)
+	})
+	if err != nil {
+		return mount{}, fmt.Errorf("laying down %s: %w", in.PURL, err)
+	}
+	return mount{input: record.Input{Tag: in.Tag, PURL: string(in.PURL), File: out.File, Digest: out.Digest, Step: in.Step}, dir: dir}, nil
+}
+
 // dependency lays out what a step made on a floor of its language, with what makes it
 // faster to use, which is nil if there is nothing. Without a floor it is the language's
 // usual one.
@@ -400,6 +421,16 @@ func (e *Engine) mounts(ctx context.Context, s plan.Step, output func(digest.Dig
 		out, err := output(in.Step)
 		if err != nil {
 			return nil, err
+		}
+		if ws, ok := l.(ecosystem.Wholes); ok {
+			if at := ws.Whole(s, in); at != "" {
+				m, err := e.whole(in, out, at)
+				if err != nil {
+					return nil, fmt.Errorf("environment of %s: %w", s.PURL, err)
+				}
+				ms = append(ms, m)
+				continue
+			}
 		}
 		under := fl
 		if e.language(in.PURL).Type() != l.Type() {
@@ -667,6 +698,11 @@ func (e *Engine) keep(ctx context.Context, rec *record.Build, p ecosystem.Produc
 		return fmt.Errorf("looking for bytes of the seed in %s: %w", p.File, err)
 	}
 	rec.Needs, rec.Gives, rec.Linked = linkage(p.Natives)
+	for _, n := range p.Natives {
+		if n.From != nil {
+			rec.Contains = append(rec.Contains, record.Contained{Path: n.Path, PURL: string(n.From.PURL), File: n.From.Path, Digest: n.From.Digest})
+		}
+	}
 	return nil
 }
 

@@ -29,9 +29,14 @@ func (e *Engine) seedInside(ctx context.Context, root []mount, natives []ecosyst
 	}
 	inside := map[string]bool{}
 	linked := false // whether a linker or an archiver may have written any of it
+	from := map[string]bool{}
 	for _, n := range natives {
 		if c := seed.Files(n.Digest); c != "" {
 			inside[c] = true // a file of the seed as it is
+		}
+		if n.From != nil {
+			from[string(n.From.PURL)] = true // what is in that is in this
+			continue
 		}
 		linked = linked || n.Kind == "elf" || n.Kind == "ar"
 	}
@@ -57,9 +62,11 @@ func (e *Engine) seedInside(ctx context.Context, root []mount, natives []ecosyst
 		if !slices.ContainsFunc(held, func(f string) bool { return !inside[f] }) {
 			continue
 		}
-		passes, err := passesOn(m.dir, natives, linked)
-		if err != nil {
-			return nil, false, fmt.Errorf("looking for bytes of the seed in %s: %w", m.input.PURL, err)
+		passes := from[m.input.PURL]
+		if !passes {
+			if passes, err = passesOn(m.dir, natives, linked); err != nil {
+				return nil, false, fmt.Errorf("looking for bytes of the seed in %s: %w", m.input.PURL, err)
+			}
 		}
 		for _, f := range held {
 			inside[f] = inside[f] || passes

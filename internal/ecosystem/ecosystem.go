@@ -39,6 +39,23 @@ type Native struct {
 	Kind   string // "elf", "pe", "pyc" … (archive.Kind), or that of what is inside it
 	Digest digest.Digest
 	Linked *archive.Linkage // of an ELF file; nil: not known
+	From   *Origin          // nil: it was made by the build
+}
+
+// Origin is the file of one of a build's inputs that a file is, but for the names by which
+// it is found and finds others.
+type Origin struct {
+	PURL   purl.PURL     // of the input
+	Path   string        // in the input
+	Digest digest.Digest // of the file there
+}
+
+// Wholes is a Language of which some steps read what another step made as the file that it
+// is, not laid out.
+type Wholes interface {
+	// Whole gives the folder, absolute in the root, in which a step has the file of one of
+	// its inputs; empty: it is laid out.
+	Whole(s plan.Step, in plan.Input) string
 }
 
 // Companion is how a layer is made faster to use: a command run in the sandbox on

@@ -110,7 +110,7 @@ type Input struct {
 
 // Recipe is how to build, as data.
 type Recipe struct {
-	Kind         string        `json:"kind"`                    // "pep517", or "system" for what recipes/sys say
+	Kind         string        `json:"kind"`                    // "pep517", "portable" for a wheel with its libraries in it, or "system" for what recipes/sys say
 	Backend      string        `json:"backend"`                 // PEP 517 build-backend, module:object; of a recipe its build system
 	Phases       []Phase       `json:"phases,omitempty"`        // of a recipe: what is run, in this order
 	BackendPath  []string      `json:"backend_path,omitempty"`  // PEP 517 backend-path
@@ -179,7 +179,9 @@ type Artifact struct {
 	Requires  []purl.PURL   `json:"requires,omitempty"`  // what it runs with, sorted
 	Direct    bool          `json:"direct"`              // asked for by a requirement
 	Published *Published    `json:"published,omitempty"` // the candidate when it cannot be proven
-	Metadata  string        `json:"metadata"`            // "sdist", "wheel-hint", "query", "built": where its requirements came from; or MetadataRefused
+	// Apart: it is no part of the project's runtime, but made for machines without it.
+	Apart    bool   `json:"apart,omitempty"`
+	Metadata string `json:"metadata"` // "sdist", "wheel-hint", "query", "built": where its requirements came from; or MetadataRefused
 }
 
 // MetadataRefused stands for the metadata of an artifact whose index said of it

@@ -31,6 +31,29 @@ func (p PURL) WithQualifier(key, value string) (PURL, error) {
 	return PURL(u.ToString()), nil
 }
 
+// Qualifier gives the value of one of p's qualifiers; empty if it has none of that name.
+func (p PURL) Qualifier(key string) string {
+	u, err := packageurl.FromString(string(p))
+	if err != nil {
+		return ""
+	}
+	return u.Qualifiers.Map()[key]
+}
+
+// Label is what people call it: name and version, and what tells it from others of these,
+// such as "libyaml 0.2.5 (build layer)".
+func (p PURL) Label() string {
+	u, err := packageurl.FromString(string(p))
+	if err != nil || u.Version == "" {
+		return string(p)
+	}
+	label := p.Name() + " " + u.Version
+	for _, q := range u.Qualifiers {
+		label += " (" + q.Value + " " + q.Key + ")"
+	}
+	return label
+}
+
 // Parse reads a PURL and gives its canonical spelling.
 func Parse(s string) (PURL, error) {
 	if len(s) > 2048 {

@@ -203,6 +203,7 @@ type Build struct {
 	Needs     []string          `json:"needs,omitempty"`          // libraries and loaders that native files in the output ask for by name and that are not in it, sorted
 	Gives     []string          `json:"gives,omitempty"`          // names under which libraries in the output can be asked for, sorted
 	Linked    bool              `json:"needs_measured,omitempty"` // whether Needs and Gives were measured
+	Contains  []Contained       `json:"contains,omitempty"`       // files of layers that are in the output, sorted by path
 	Inputs    []Input           `json:"inputs"`                   // what was mounted, each by digest: the source, then the folders, top-most first
 	Usage     Usage             `json:"usage"`
 }
@@ -217,6 +218,15 @@ type Input struct {
 	File   string        `json:"file,omitempty"`
 	Digest digest.Digest `json:"digest"`
 	Step   digest.Digest `json:"step,omitempty"` // the step that made it, if we did
+}
+
+// Contained is a file of a layer that a build was made with and that is in its output, as
+// it is but for the names by which it is found and finds others.
+type Contained struct {
+	Path   string        `json:"path"`   // in the output
+	PURL   string        `json:"purl"`   // of the layer, as among the inputs
+	File   string        `json:"file"`   // in the layer
+	Digest digest.Digest `json:"digest"` // of the file in the layer
 }
 
 // Usage is what a build took.
