@@ -18,7 +18,6 @@ import (
 	"hallmark/internal/app"
 	"hallmark/internal/plan"
 	"hallmark/internal/policy"
-	"hallmark/internal/project"
 	"hallmark/internal/purl"
 	"hallmark/internal/record"
 	"hallmark/internal/status"
@@ -36,20 +35,12 @@ func main() {
 
 func run(data, folder string) error {
 	ctx := context.Background()
-	cfg, err := project.Load(folder)
-	if err != nil {
-		return err
-	}
 	a, err := app.Open(ctx, app.Config{Data: data}, false)
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	id, _, err := a.Head(ctx, cfg.Project)
-	if err != nil {
-		return err
-	}
-	r, err := a.Status(ctx, id)
+	r, err := a.Newest(ctx, folder)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,6 @@ import (
 	"hallmark/internal/archive"
 	"hallmark/internal/digest"
 	"hallmark/internal/policy"
-	"hallmark/internal/project"
 	"hallmark/internal/record"
 	"hallmark/internal/status"
 )
@@ -53,15 +52,7 @@ func run(data, installed string, names []string) error {
 	fmt.Printf("# Runtimes\n\nWhole runtimes, built from source down to the C library. `make runtime` builds them, installs each, runs its check in it and makes this page; `sample/runtimes` has what each asks for and its check. Measured on %s. Times are seconds of wall clock, other builds beside them.\n",
 		time.Now().UTC().Format(time.DateOnly))
 	for _, name := range names {
-		cfg, err := project.Load(filepath.Join("sample", "runtimes", name))
-		if err != nil {
-			return err
-		}
-		id, _, err := a.Head(ctx, cfg.Project)
-		if err != nil {
-			return err
-		}
-		r, err := a.Status(ctx, id)
+		r, err := a.Newest(ctx, filepath.Join("sample", "runtimes", name))
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -63,29 +64,46 @@ func ownRecipes(dir string) ([]system.File, error) {
 // patch there and is not among them is removed.
 func saveRecipes(dir string, files []system.File) error {
 	have, err := ownRecipes(dir)
-	if err != nil || len(have)+len(files) == 0 {
+	if err != nil {
 		return err
 	}
-	folder := filepath.Join(dir, filepath.FromSlash(sysFolder))
+	bodies := func(list []system.File) map[string][]byte {
+		out := map[string][]byte{}
+		for _, f := range list {
+			out[f.Name] = []byte(f.Text)
+		}
+		return out
+	}
+	return rewrite(dir, sysFolder, bodies(have), bodies(files))
+}
+
+// rewrite makes a folder of a project's hold these files in place of those: files that
+// say the same stay as they are, and others that are there are nobody's business here.
+func rewrite(dir, name string, have, want map[string][]byte) error {
+	if len(have)+len(want) == 0 {
+		return nil
+	}
+	folder := filepath.Join(dir, filepath.FromSlash(name))
 	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return err
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	root, err := os.OpenRoot(folder)
 	if err != nil {
-		return fmt.Errorf("%s: %w", sysFolder, err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	defer root.Close()
-	stays := map[string]bool{}
-	for _, f := range files {
-		stays[f.Name] = true
-		if err := root.WriteFile(f.Name, []byte(f.Text), 0o644); err != nil {
-			return fmt.Errorf("%s: %w", sysFolder, err)
+	for file, b := range want {
+		if was, ok := have[file]; ok && bytes.Equal(was, b) {
+			continue
+		}
+		if err := root.WriteFile(file, b, 0o644); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	for _, f := range have {
-		if !stays[f.Name] {
-			if err := root.Remove(f.Name); err != nil {
-				return fmt.Errorf("%s: %w", sysFolder, err)
+	for file := range have {
+		if _, stays := want[file]; !stays {
+			if err := root.Remove(file); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
 			}
 		}
 	}

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -71,14 +70,8 @@ func SaveOverrides(dir string, list []plan.PackageOverrides) error {
 	if err != nil {
 		return err
 	}
-	folder := filepath.Join(dir, filepath.FromSlash(recipesFolder))
-	if len(list) > 0 {
-		if err := os.MkdirAll(folder, 0o755); err != nil {
-			return err
-		}
-	} else if len(have) == 0 {
-		return nil
-	}
+	// Held against what they would be written as: a file that says the same stays as the
+	// person wrote it, comments too.
 	old, err := pypi.RenderOverrides(have)
 	if err != nil {
 		return err
@@ -87,27 +80,7 @@ func SaveOverrides(dir string, list []plan.PackageOverrides) error {
 	if err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(folder)
-	if err != nil {
-		return fmt.Errorf("%s: %w", recipesFolder, err)
-	}
-	defer root.Close()
-	for name, b := range files {
-		if was, ok := old[name]; ok && bytes.Equal(was, b) {
-			continue // as the person wrote it, comments too
-		}
-		if err := root.WriteFile(name, b, 0o644); err != nil {
-			return fmt.Errorf("%s: %w", recipesFolder, err)
-		}
-	}
-	for name := range old {
-		if _, stays := files[name]; !stays {
-			if err := root.Remove(name); err != nil {
-				return fmt.Errorf("%s: %w", recipesFolder, err)
-			}
-		}
-	}
-	return nil
+	return rewrite(dir, recipesFolder, old, files)
 }
 
 // keepOverrides stores a project's overrides and gives their digest, for the

@@ -83,6 +83,19 @@ func (a *App) Head(ctx context.Context, name string) (digest.Digest, project.Com
 	return row.ID, c, err
 }
 
+// Newest computes the status of the newest commit of the project in a folder.
+func (a *App) Newest(ctx context.Context, folder string) (*Report, error) {
+	c, err := project.Load(folder)
+	if err != nil {
+		return nil, err
+	}
+	id, _, err := a.Head(ctx, c.Project)
+	if err != nil {
+		return nil, err
+	}
+	return a.Status(ctx, id)
+}
+
 // Status computes the status of a commit from what is stored, without a network.
 // A commit that was never solved is fault.Conflict.
 func (a *App) Status(ctx context.Context, id digest.Digest) (*Report, error) {
