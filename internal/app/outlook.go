@@ -11,6 +11,7 @@ import (
 	"hallmark/internal/build"
 	"hallmark/internal/digest"
 	"hallmark/internal/ecosystem/pypi"
+	"hallmark/internal/ecosystem/system"
 	"hallmark/internal/fault"
 	"hallmark/internal/plan"
 	"hallmark/internal/platform"
@@ -363,6 +364,7 @@ func (a *App) SBOM(ctx context.Context, r *Report, f sbom.Format) ([]byte, error
 		if row.Digest != nil && row.File != nil {
 			p.File, p.Digest, p.Evidence = *row.File, *row.Digest, len(evidence[*row.Digest]) > 0
 			p.Licence = a.licence(*row.Digest, *row.File)
+			p.Contains = contained(r.Input.Steps[art.Step], *row.Digest)
 		}
 		c.Packages[i] = p
 		return nil
@@ -371,6 +373,25 @@ func (a *App) SBOM(ctx context.Context, r *Report, f sbom.Format) ([]byte, error
 		return nil, err
 	}
 	return sbom.Write(c, f)
+}
+
+// contained lists what of other packages is inside a file that a step made, by the
+// evidence of the build that gave it.
+func contained(st status.Step, d digest.Digest) []sbom.Part {
+	for _, b := range st.Builds {
+		if b.Output == nil || b.Output.Digest != d || !b.Verified {
+			continue
+		}
+		var out []sbom.Part
+		for _, c := range b.Contains {
+			// Of a library it does not matter here which layer of its recipe it is from.
+			if u := purl.PURL(c.PURL); u.Type() == system.Type {
+				out = append(out, sbom.Part{PURL: purl.New(u.Type(), u.Name(), u.Version()), Path: c.Path, Digest: c.Digest})
+			}
+		}
+		return out
+	}
+	return nil
 }
 
 // licence is what a stored wheel says of its licence; empty if it says none or

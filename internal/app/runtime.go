@@ -71,6 +71,7 @@ func (a *App) Runtime(ctx context.Context, r *Report) (_ *Runtime, err error) {
 	python := false
 	for _, row := range r.Document.Artifacts {
 		switch {
+		case pypi.IsPortable(row.PURL): // for machines without the runtime
 		case row.Digest == nil || row.File == nil:
 			return fail(missing(r, row))
 		case row.PURL.Type() == "generic" && strings.HasSuffix(*row.File, layerSuffix):

@@ -266,6 +266,27 @@ func TestNoRuntime(t *testing.T) {
 	}
 }
 
+// TestPortableWheelIsNotInstalled: what was made for machines without the runtime is no
+// part of it, though it has the same files.
+func TestPortableWheelIsNotInstalled(t *testing.T) {
+	python, wheel := aLayer(t, "python", map[string]string{"usr/bin/python3.11": "x"}), aWheel(t, "six")
+	portable := aWheel(t, "six")
+	portable.PURL += "?wheel=portable"
+	portable.Content = bytes.Replace(portable.Content, []byte("six/__init__.py"), []byte("six/__main__.py"), -1)
+	_, without := installable(t, python, wheel)
+	a, r := installable(t, python, wheel, portable)
+	if n := len(r.Document.Artifacts); n != len(without.Document.Artifacts)+1 {
+		t.Fatalf("%d rows", n)
+	}
+	dir := filepath.Join(t.TempDir(), "rt")
+	if _, err := a.Checkout(t.Context(), r, dir, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := pathsOf(t, dir); strings.Contains(got, "__main__") || !strings.Contains(got, "six/__init__.py") {
+		t.Error(got)
+	}
+}
+
 // TestCheckoutDemandsSecure: a project that requires 100 % secure is not installed
 // below it.
 func TestCheckoutDemandsSecure(t *testing.T) {

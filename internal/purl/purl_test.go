@@ -113,3 +113,18 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestLabel: what differs by a qualifier alone is called differently.
+func TestLabel(t *testing.T) {
+	for u, want := range map[PURL]string{
+		"pkg:pypi/six@1.17.0": "six 1.17.0", "pkg:generic/zlib@1?layer=build": "zlib 1 (build layer)", "pkg:pypi/lxml@5?wheel=portable": "lxml 5 (portable wheel)",
+		"pkg:pypi/six": "pkg:pypi/six", "what": "what",
+	} {
+		if got := u.Label(); got != want {
+			t.Errorf("%s is called %q, want %q", u, got, want)
+		}
+	}
+	if PURL("pkg:pypi/lxml@5?wheel=portable").Qualifier("wheel") != "portable" || PURL("pkg:pypi/lxml@5").Qualifier("wheel") != "" || PURL("x").Qualifier("wheel") != "" {
+		t.Error("qualifiers")
+	}
+}

@@ -82,6 +82,14 @@ type Package struct {
 	Requires []purl.PURL  // what it runs with
 	Direct   bool         // asked for
 	Evidence bool         // there is evidence about the file
+	Contains []Part       // what of others is inside the file
+}
+
+// Part is a file of another package inside a package's.
+type Part struct {
+	PURL   purl.PURL
+	Path   string        // inside
+	Digest digest.Digest // of the file as that package has it
 }
 
 // Write gives the bill of materials in a format.
@@ -104,6 +112,9 @@ func (c Closure) id() digest.Digest {
 	fmt.Fprintln(&b, c.Project, c.Commit, c.Plan, c.Policy, c.Version, c.ExternalURL, c.Created.UTC().Format(time.RFC3339))
 	for _, p := range c.Packages {
 		fmt.Fprintf(&b, "%s %q %s %s %s %s %q %q %q %v %v\n", p.PURL, p.File, p.Digest, p.Source, p.Class, p.Grade, p.Reasons, p.Licence, p.Requires, p.Direct, p.Evidence)
+		for _, x := range p.Contains {
+			fmt.Fprintf(&b, "%s %q %s\n", x.PURL, x.Path, x.Digest)
+		}
 	}
 	return digest.FromBytes([]byte(b.String()))
 }
@@ -189,6 +200,14 @@ func (c Closure) cyclonedx() ([]byte, error) {
 		if u := c.evidence(p); u != "" {
 			comp.ExternalReferences = &[]cdx.ExternalReference{{URL: u, Type: cdx.ERTypeAttestation, Comment: "Signed statements about this file"}}
 		}
+		var parts []cdx.Component
+		for _, x := range p.Contains {
+			parts = append(parts, cdx.Component{BOMRef: string(p.PURL) + "#" + x.Path, Type: cdx.ComponentTypeLibrary, Name: x.PURL.Name(), Version: x.PURL.Version(),
+				PackageURL: string(x.PURL), Scope: cdx.ScopeRequired, Properties: properties("path", x.Path, "original", x.Digest.String())})
+		}
+		if len(parts) > 0 {
+			comp.Components = &parts
+		}
 		components = append(components, comp)
 		needs := []string{}
 		for _, r := range p.Requires {
@@ -262,6 +281,14 @@ func (c Closure) spdx() ([]byte, error) {
 		if p.Direct {
 			relate(root, common.TypeRelationshipDependsOn, ids[p.PURL])
 		}
+		for _, x := range p.Contains {
+			part := common.ElementID("Part-" + digest.FromBytes([]byte(string(p.PURL) + "#" + x.Path)).Hex()[:16])
+			doc.Packages = append(doc.Packages, &v2_3.Package{PackageName: x.PURL.Name(), PackageSPDXIdentifier: part, PackageVersion: x.PURL.Version(),
+				PackageDownloadLocation: none, PackageLicenseConcluded: none, PackageLicenseDeclared: none, PackageCopyrightText: none, PrimaryPackagePurpose: "LIBRARY",
+				PackageComment:            "Inside as " + x.Path + ", which is the file " + x.Digest.String() + " but for the names by which it is found and finds others.",
+				PackageExternalReferences: []*v2_3.PackageExternalReference{{Category: common.CategoryPackageManager, RefType: common.TypePackageManagerPURL, Locator: string(x.PURL)}}})
+			relate(ids[p.PURL], common.TypeRelationshipContains, part)
+		}
 		requires := slices.Clone(p.Requires)
 		slices.Sort(requires)
 		for _, r := range slices.Compact(requires) {
@@ -289,6 +316,11 @@ func Read(r io.Reader, f Format) ([]purl.PURL, error) {
 		if bom.Components != nil {
 			for _, c := range *bom.Components {
 				out = append(out, purl.PURL(c.PackageURL))
+				if c.Components != nil {
+					for _, in := range *c.Components {
+						out = append(out, purl.PURL(in.PackageURL))
+					}
+				}
 			}
 		}
 	case SPDX:

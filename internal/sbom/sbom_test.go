@@ -24,7 +24,8 @@ func closure() Closure {
 	return Closure{Project: "acme/web", Commit: "commit:" + d("commit").String(), Plan: d("plan"), Policy: "urn:hallmark:policy:first-light:v1", Percent: &p,
 		Created: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), Version: "1.0", ExternalURL: "http://localhost:8420",
 		Packages: []Package{
-			{PURL: "pkg:pypi/six@1.17.0", File: "six-1.17.0-py2.py3-none-any.whl", Digest: d("six"), Source: d("six source"), Class: policy.Secure, Licence: "MIT", Evidence: true},
+			{PURL: "pkg:pypi/six@1.17.0", File: "six-1.17.0-py2.py3-none-any.whl", Digest: d("six"), Source: d("six source"), Class: policy.Secure, Licence: "MIT", Evidence: true,
+				Contains: []Part{{PURL: "pkg:generic/liby@1", Path: "six.libs/liby-12345678.so.0", Digest: d("liby")}}},
 			{PURL: "pkg:pypi/flask@3.1.3", File: "flask.whl", Digest: d("flask"), Class: policy.Community, Grade: policy.Built, Reasons: []string{"not-reproduced"}, Licence: "BSD License, and more", Requires: []purl.PURL{"pkg:pypi/six@1.17.0", "pkg:pypi/gone@1"}, Direct: true},
 			{PURL: "pkg:pypi/lonely@1", Class: policy.Community, Grade: policy.Unknown, Reasons: []string{"no-source"}, Licence: "LicenseRef-Own", Direct: true},
 		}}
@@ -48,6 +49,9 @@ func TestWrite(t *testing.T) {
 			var out []string
 			for _, p := range closure().Packages {
 				out = append(out, string(p.PURL))
+				for _, x := range p.Contains {
+					out = append(out, string(x.PURL))
+				}
 			}
 			slices.Sort(out)
 			return out
@@ -58,7 +62,8 @@ func TestWrite(t *testing.T) {
 		if three, _ := Write(c, f); bytes.Equal(one, three) || line(one, "urn:uuid:") == line(three, "urn:uuid:") {
 			t.Errorf("%s: another status has the same name", f)
 		}
-		for _, want := range []string{digest.FromBytes([]byte("six")).Hex(), "MIT", "BSD License, and more", "/evidence/", "community", "not-reproduced"} {
+		for _, want := range []string{digest.FromBytes([]byte("six")).Hex(), "MIT", "BSD License, and more", "/evidence/", "community", "not-reproduced",
+			"six.libs/liby-12345678.so.0", digest.FromBytes([]byte("liby")).Hex()} {
 			if !bytes.Contains(one, []byte(want)) {
 				t.Errorf("%s: without %s", f, want)
 			}

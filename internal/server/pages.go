@@ -431,7 +431,7 @@ func shorten(commit string) string {
 
 // rowView is a row of a table; link gives the address of another artifact's row.
 func (s *Server) rowView(ctx context.Context, p *Project, row status.Row, anchor string, link func(purl.PURL) string, t takes, builders map[string]string) rowView {
-	rv := rowView{Row: row, Anchor: anchor, Name: row.PURL.Name(), Version: row.PURL.Version()}
+	rv := rowView{Row: row, Anchor: anchor, Name: row.PURL.Name(), Version: strings.TrimPrefix(row.PURL.Label(), row.PURL.Name()+" ")}
 	if row.Digest != nil {
 		signed := p.Signed[*row.Digest]
 		if p.Signed == nil {

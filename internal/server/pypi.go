@@ -99,10 +99,20 @@ type simplePackage struct {
 // packages gives what the plan offers of Python, by normalised name, sorted. It
 // never has more than the plan: what is not there is not there. A wheel that was built
 // for the project's own runtime is not offered, since a client would take it on any
-// machine.
+// machine. Where there is to be a portable one of the package, that is offered and
+// nothing else, also while it is not there.
 func packages(p *Project) []simplePackage {
 	by := map[string]*simplePackage{}
+	portable := map[string]bool{}
 	for _, row := range p.Document.Artifacts {
+		if row.PURL.Type() == "pypi" && pypi.IsPortable(row.PURL) {
+			portable[pypi.NormalizeName(row.PURL.Name())] = true
+		}
+	}
+	for _, row := range p.Document.Artifacts {
+		if portable[pypi.NormalizeName(row.PURL.Name())] && !pypi.IsPortable(row.PURL) {
+			continue
+		}
 		if row.PURL.Type() != "pypi" || row.Digest == nil || row.File == nil || pypi.CheckFileName(*row.File) != nil || !pypi.Portable(*row.File) {
 			continue
 		}
@@ -120,15 +130,22 @@ func packages(p *Project) []simplePackage {
 	return out
 }
 
-// forRuntime gives the wheel of a package that was built for the project's own runtime;
-// empty if there is none.
-func forRuntime(p *Project, name string) string {
+// forRuntime gives the wheel of a package that was built for the project's own runtime,
+// and why there is no portable one of it; empty if there is none, or nothing is known.
+func forRuntime(p *Project, name string) (file, why string) {
 	for _, row := range p.Document.Artifacts {
-		if row.PURL.Type() == "pypi" && row.File != nil && pypi.NormalizeName(row.PURL.Name()) == name && !pypi.Portable(*row.File) {
-			return *row.File
+		switch {
+		case row.PURL.Type() != "pypi" || pypi.NormalizeName(row.PURL.Name()) != name:
+		case pypi.IsPortable(row.PURL):
+			why = "Its portable wheel is not there yet."
+			if len(row.Reasons) > 0 {
+				why = "Its portable wheel is not there: " + row.Reasons[0].Message
+			}
+		case row.File != nil && !pypi.Portable(*row.File):
+			file = *row.File
 		}
 	}
-	return ""
+	return file, why
 }
 
 type simpleMeta struct {
@@ -310,8 +327,8 @@ func (s *Server) simpleProject(w http.ResponseWriter, r *http.Request) {
 	}
 	if found == nil {
 		why := fmt.Sprintf("The plan of %s has no file of %s.", p.Document.Project, name)
-		if file := forRuntime(p, name); file != "" {
-			why = fmt.Sprintf("%s links libraries of the runtime of %s, which another machine need not have, and is not offered to pip: hallmark checkout or hallmark export oci install it with them.", file, p.Document.Project)
+		if file, more := forRuntime(p, name); file != "" {
+			why = strings.TrimSpace(fmt.Sprintf("%s links libraries of the runtime of %s, which another machine need not have, and is not offered to pip: hallmark checkout or hallmark export oci install it with them. %s", file, p.Document.Project, more))
 		}
 		s.fail(w, r, fault.New(fault.NotFound, "%s", why))
 		return

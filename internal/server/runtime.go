@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hallmark/internal/digest"
+	"hallmark/internal/ecosystem/pypi"
 	"hallmark/internal/fault"
 	"hallmark/internal/project"
 	"hallmark/internal/runtime"
@@ -51,6 +52,9 @@ func runtimeOf(doc status.Document, t takes, at string) *runtimeView {
 	v := &runtimeView{}
 	said := map[string]bool{}
 	for _, row := range doc.Artifacts {
+		if pypi.IsPortable(row.PURL) {
+			continue
+		}
 		if row.Digest == nil || row.File == nil {
 			return nil // the row says why
 		}
@@ -90,8 +94,8 @@ func (s *Server) runtimeFile(format string) http.HandlerFunc {
 			return
 		}
 		for _, row := range p.Document.Artifacts {
-			if row.Digest == nil {
-				continue
+			if row.Digest == nil || pypi.IsPortable(row.PURL) {
+				continue // not there, or no part of the runtime
 			}
 			if err := s.take(ctx, org, name, row); err != nil {
 				s.failPage(w, r, err)

@@ -102,6 +102,9 @@ func NewFrontier(in Input) Frontier {
 		if !b.Linked {
 			add(PartUnlinked, "which libraries of others it loads", a.PURL, 0, false)
 		}
+		if a.Apart {
+			continue // what it loads where, its own name says
+		}
 		for _, s := range b.Needs {
 			wants[s] = true
 		}
@@ -213,7 +216,7 @@ func (p Part) in() string {
 	}
 	var names []string
 	for _, u := range p.Named {
-		names = append(names, u.Name()+" "+u.Version())
+		names = append(names, u.Label())
 	}
 	s := " in " + clean(strings.Join(names, ", "))
 	if more := p.Artifacts - len(p.Named); more > 0 {

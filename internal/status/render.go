@@ -141,7 +141,7 @@ func reasons(r Row) []string {
 	var out, deps []string
 	for _, x := range r.Reasons {
 		if x.Code == policy.DependencyCommunity && x.Artifact != "" {
-			deps = append(deps, x.Artifact.Name()+" "+x.Artifact.Version())
+			deps = append(deps, x.Artifact.Label())
 			continue
 		}
 		out = append(out, x.Code+": "+x.Message)
@@ -163,7 +163,7 @@ func label(r Row) string {
 	if r.PURL.Version() == "" {
 		return string(r.PURL)
 	}
-	return r.PURL.Name() + " " + r.PURL.Version()
+	return r.PURL.Label()
 }
 
 func detail(r Row) string {

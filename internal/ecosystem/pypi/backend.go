@@ -127,14 +127,21 @@ func Variables(epoch int64) map[string]string {
 // CommandOf gives the command of a step: which hook its recipe's kind means, and
 // exactly the environment that the step declares.
 func CommandOf(s plan.Step) (ecosystem.Command, error) {
+	var env []string
+	for k, v := range s.Env.Variables {
+		env = append(env, k+"="+v)
+	}
+	sort.Strings(env)
+	if s.Recipe.Kind == PortableKind {
+		return portableCommand(s, env)
+	}
 	hook, ok := map[string]string{"pep517": "build_wheel", "pep517-query": "query", "pep517-metadata": "metadata"}[s.Recipe.Kind]
 	if !ok {
 		return ecosystem.Command{}, fault.New(fault.Unsupported, "step %s: recipe kind %q is not one of Python's", s.PURL, s.Recipe.Kind)
 	}
 	own := s.Recipe.Interpreter != ""
 	if want := map[bool]digest.Digest{false: DriverDigest, true: BaseDriverDigest}[own]; s.Recipe.Driver != want.String() {
-		return ecosystem.Command{}, fault.Advise(fault.Unsupported, "Rerun the plan with the version of Hallmark that made it.",
-			"step %s: it was planned with another driver (%s)", s.PURL, digest.Digest(s.Recipe.Driver).Short())
+		return ecosystem.Command{}, otherDriver(s)
 	}
 	paths := s.Recipe.BackendPath
 	if paths == nil {
@@ -148,11 +155,6 @@ func CommandOf(s plan.Step) (ecosystem.Command, error) {
 	if err != nil {
 		return ecosystem.Command{}, err
 	}
-	var env []string
-	for k, v := range s.Env.Variables {
-		env = append(env, k+"="+v)
-	}
-	sort.Strings(env)
 	c := ecosystem.Command{
 		Args:  []string{driverPath, hook, s.Recipe.Backend, string(bp), outputPath, string(settings)},
 		Env:   env,
@@ -164,6 +166,12 @@ func CommandOf(s plan.Step) (ecosystem.Command, error) {
 	}
 	c.Args = append([]string{envPrefix + "/bin/python3"}, c.Args...)
 	return c, nil
+}
+
+// otherDriver is why a step of another version of the program cannot be run.
+func otherDriver(s plan.Step) error {
+	return fault.Advise(fault.Unsupported, "Rerun the plan with the version of Hallmark that made it.",
+		"step %s: it was planned with another driver (%s)", s.PURL, digest.Digest(s.Recipe.Driver).Short())
 }
 
 // parseQuery reads what the query hook said; it comes out of a sandbox and is

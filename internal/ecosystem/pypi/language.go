@@ -73,7 +73,7 @@ func (Language) Diagnose(log []byte, exit int) *record.Failure { return Diagnose
 // package and version that the step is for. One with linked files is named anew
 // by the lowest manylinux that it keeps to. One that links libraries of recipes that
 // it was built with is for a runtime that has these: its platform is no manylinux but
-// plain Linux.
+// plain Linux. A portable wheel is held against what it was made of, and keeps its name.
 func (Language) Accept(s plan.Step, on plan.Platform, root []ecosystem.Layer, dir, work string) (ecosystem.Product, *record.Failure, error) {
 	refuse := func(class record.FailureClass, format string, args ...any) (ecosystem.Product, *record.Failure, error) {
 		return ecosystem.Product{}, &record.Failure{Class: class, Message: fmt.Sprintf(format, args...)}, nil
@@ -122,6 +122,13 @@ func (Language) Accept(s plan.Step, on plan.Platform, root []ecosystem.Layer, di
 	p := ecosystem.Product{Path: raw, File: wheels[0], Raw: raw, RawFile: wheels[0]}
 	if p.Natives, err = wheelNatives(raw); err != nil {
 		return refuse(record.FailOutput, "The wheel that the build left cannot be read: %s.", oneLine(err))
+	}
+	if s.Recipe.Kind == PortableKind {
+		f, err := acceptPortable(s, root, raw, &p)
+		if f != nil || err != nil {
+			return ecosystem.Product{}, f, err
+		}
+		return p, nil, nil
 	}
 	tag, problems, err := PlatformTag(raw, Manylinux())
 	if err != nil {

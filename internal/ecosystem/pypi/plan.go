@@ -150,6 +150,11 @@ func (p *Planner) Plan(ctx context.Context, requirements []string) (*plan.Plan, 
 		}
 		out.Artifacts = append(out.Artifacts, a)
 	}
+	portables, err := p.portables(ctx, sol.Pins, out.Artifacts)
+	if err != nil {
+		return nil, err
+	}
+	out.Artifacts = append(out.Artifacts, portables...)
 	p.finish(out)
 	if p.Pages, out.AtTimeEnforced, err = p.Provider.PagesOf(ctx, p.askedNames()); err != nil {
 		return nil, err
