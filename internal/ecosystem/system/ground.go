@@ -43,16 +43,16 @@ func (c *Core) Version() string { return c.recipe.Version }
 // C++ needs it, and nothing else does.
 const cplusplus = "libstdcxx"
 
-// CPlusPlus is ecosystem.Core's.
+// CPlusPlus is ecosystem.Core's. On the seed's C library there is the seed's.
 func (c *Core) CPlusPlus() string {
-	if c.planner.Catalog[cplusplus] == nil {
+	if c.planner.Catalog[cplusplus] == nil || c.recipe.Foundation == foundationSeed {
 		return ""
 	}
 	return cplusplus
 }
 
 // Under is ecosystem.Core's: what a recipe would have under it that needs the core and the
-// libraries. A library that there is no recipe for is fault.NotFound.
+// libraries, on the foundation that the core is on. A library that there is no recipe for is fault.NotFound.
 func (c *Core) Under(ctx context.Context, libraries []string) (ecosystem.Ground, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -61,7 +61,8 @@ func (c *Core) Under(ctx context.Context, libraries []string) (ecosystem.Ground,
 			return ecosystem.Ground{}, err
 		}
 	}
-	deps, bad, err := c.planner.environment(ctx, &Recipe{Needs: Needs{Run: append([]string{c.recipe.Name}, libraries...)}})
+	above := &Recipe{Foundation: c.recipe.Foundation, Needs: Needs{Run: append([]string{c.recipe.Name}, libraries...)}}
+	deps, bad, err := c.planner.environment(ctx, above)
 	switch {
 	case err != nil:
 		return ecosystem.Ground{}, err
@@ -69,7 +70,7 @@ func (c *Core) Under(ctx context.Context, libraries []string) (ecosystem.Ground,
 		why := *bad.why
 		return ecosystem.Ground{Bad: &why}, nil
 	}
-	return ecosystem.Ground{Layers: deps, Behind: slices.Clone(c.planner.out.Steps), Without: c.planner.Catalog.replaced(deps), Bare: c.planner.Catalog.founded()}, nil
+	return ecosystem.Ground{Layers: deps, Behind: slices.Clone(c.planner.out.Steps), Without: c.planner.Catalog.replaced(deps), Bare: c.planner.Catalog.bare(above)}, nil
 }
 
 // Requires is ecosystem.Core's.

@@ -142,3 +142,28 @@ func TestLinkedIsInThePlan(t *testing.T) {
 		t.Errorf("without packages: %+v, %v", part, err)
 	}
 }
+
+// TestCoreOnTheSeed: packages of a core that is built on the seed's C library are built on
+// it as well, whatever foundation the catalog has.
+func TestCoreOnTheSeed(t *testing.T) {
+	for name, c := range map[string]struct {
+		extra string
+		under []string
+		bare  bool
+	}{
+		"founded": {"needs:\n  run: [zz]\n", []string{"glibc", "libgcc", "libgcc-start", "py", "zz"}, true},
+		"seed":    {"foundation: seed\nneeds:\n  run: [ss]\n", []string{"py", "ss"}, false},
+	} {
+		core, err := yard{}.planner(foundedCatalog(t, map[string]string{"py": c.extra, "ss": "foundation: seed\n", cplusplus: ""})).Core("py")
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := core.Under(t.Context(), nil)
+		if err != nil || !slices.Equal(names(g.Layers), c.under) || g.Bare != c.bare {
+			t.Errorf("%s: %v, bare %t, %v", name, names(g.Layers), g.Bare, err)
+		}
+		if got := core.CPlusPlus(); (got != "") != c.bare {
+			t.Errorf("%s: its C++ library is %q", name, got)
+		}
+	}
+}
