@@ -53,6 +53,7 @@ type task struct {
 	cancel context.CancelFunc
 
 	rank    time.Duration // how long, at least, until all that waits for it is done
+	late    bool          // nothing is won by beginning it before others that are ready
 	seq     int           // order of coming
 	wanted  int           // by how many, tasks that wait for it among them
 	waits   int           // for how many others
@@ -203,6 +204,10 @@ func (q *queue) enlist(ctx context.Context, specs []spec) ([]*task, error) {
 			continue
 		}
 		t := &task{spec: s, done: make(chan struct{}), wanted: 1, at: -1, seq: q.seq, phase: "waiting"}
+		// A single worker ends at the same time whatever the order. So it makes second
+		// builds, which nobody is built with, when there is no first one to make: what
+		// fails is known, and can be mended, sooner.
+		t.late = q.workers == 1 && s.key.purpose == record.Rebuild
 		// A task lives for as long as somebody wants it, whoever wanted it first.
 		t.ctx, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
 		q.seq++
@@ -525,14 +530,17 @@ func (q *queue) rest() (d time.Duration, known bool) {
 	return max(longest, sum/time.Duration(q.workers)), measured*2 >= sum
 }
 
-// readyHeap has the task first that most time hangs on; those that nobody waits
-// for come last.
+// readyHeap has the task first that most time hangs on; those that are late come
+// behind these, and those that nobody waits for last.
 type readyHeap []*task
 
 func (h readyHeap) Len() int { return len(h) }
 func (h readyHeap) Less(i, j int) bool {
 	if h[i].spare != h[j].spare {
 		return h[j].spare
+	}
+	if h[i].late != h[j].late {
+		return h[j].late
 	}
 	if h[i].rank != h[j].rank {
 		return h[i].rank > h[j].rank

@@ -195,6 +195,42 @@ func TestQueueTakesTheCriticalPathFirst(t *testing.T) {
 	}
 }
 
+// A single worker makes second builds when there is no first one to make, however long
+// they take; with more, they go by what hangs on them as all do.
+func TestOneWorkerMakesFirstBuildsFirst(t *testing.T) {
+	for workers, want := range map[int]string{1: "libc zlib tcl again", 2: "libc again zlib tcl"} {
+		q := newQueue(workers, nil, nil)
+		var mu sync.Mutex
+		var order []string
+		at := func(name string, guess int, after ...string) spec {
+			s := job(name, func(context.Context, *turn) error {
+				mu.Lock()
+				defer mu.Unlock()
+				order = append(order, name)
+				return nil
+			}, after...)
+			s.guess = time.Duration(guess) * time.Second
+			return s
+		}
+		again := at("again", 900, "libc")
+		again.key = taskKey{"libc", record.Rebuild}
+		// The other of two workers is kept from what is asked for here.
+		end := make(chan struct{})
+		if workers > 1 {
+			ts, err := q.enlist(t.Context(), []spec{job("keeps", func(context.Context, *turn) error { <-end; return nil })})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer q.drop(ts)
+		}
+		err := q.run(t.Context(), at("libc", 900), again, at("zlib", 5, "libc"), at("tcl", 60, "zlib"))
+		close(end)
+		if got := strings.Join(order, " "); err != nil || got != want {
+			t.Errorf("%d workers: %s, want %s; %v", workers, got, want, err)
+		}
+	}
+}
+
 func TestQueueRingAndCancel(t *testing.T) {
 	q := newQueue(2, nil, nil)
 	nothing := func(context.Context, *turn) error { return nil }
