@@ -283,6 +283,31 @@ func TestShippedPolicies(t *testing.T) {
 	}
 }
 
+// TestFromSource: it demands what first-light does, and that nothing of the seed is
+// inside; so it calls nothing secure that the other does not.
+func TestFromSource(t *testing.T) {
+	read := func(name string) policy.Policy {
+		t.Helper()
+		b, err := policies.Files.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := policy.Parse(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	light, whole := read("first-light.yaml"), read("from-source.yaml")
+	if len(whole.RuntimeSeedAllowed) != 0 || len(light.RuntimeSeedAllowed) == 0 {
+		t.Errorf("files of the seed that may be inside: %v", whole.RuntimeSeedAllowed)
+	}
+	light.URI, light.Description, light.RuntimeSeedAllowed, light.Platform = whole.URI, whole.Description, nil, whole.Platform
+	if !reflect.DeepEqual(light, whole) {
+		t.Errorf("it demands otherwise:\n%+v\nthan\n%+v", whole, light)
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	good := "uri: urn:hallmark:policy:x:v1\ncaveats: [c]\naxes: []\nmin_builds: 2\nseeds: [" + string(seed) + "]\nplatform: []\nrequire_control_groups: false\ndescription: d\n"
 	if _, err := policy.Parse([]byte(good)); err != nil {
