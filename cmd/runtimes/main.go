@@ -22,6 +22,7 @@ import (
 	"hallmark/internal/policy"
 	"hallmark/internal/record"
 	"hallmark/internal/status"
+	"hallmark/internal/timeline"
 )
 
 func main() {
@@ -64,7 +65,16 @@ func run(data, installed string, names []string) error {
 		if err != nil {
 			return fmt.Errorf("what the check of %s said: %w", name, err)
 		}
+		image, err := imageOf(ctx, a, r)
+		if err != nil {
+			return err
+		}
+		busy, err := busyOf(filepath.Join(installed, name+".trace.json"))
+		if err != nil {
+			return err
+		}
 		fmt.Print(section(name, r))
+		fmt.Printf("\nIts OCI image, whoever makes it: `%s`.%s\n", image, busy)
 		native, same := 0, 0
 		for d, f := range here {
 			g, ok := seed[d]
@@ -86,6 +96,46 @@ func run(data, installed string, names []string) error {
 		}
 	}
 	return nil
+}
+
+// imageOf gives the digest of a report's image.
+func imageOf(ctx context.Context, a *app.App, r *app.Report) (digest.Digest, error) {
+	rt, err := a.Runtime(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	defer rt.Close()
+	ix, err := rt.Index(ctx)
+	if err != nil {
+		return "", err
+	}
+	im, err := rt.Image(ix)
+	if err != nil {
+		return "", err
+	}
+	return im.Digest, nil
+}
+
+// minBuilt is how much must have been built in a run for its trace to say anything.
+const minBuilt = time.Minute
+
+// busyOf says how much of the workers' time a run used while steps were ready;
+// nothing if it built next to nothing.
+func busyOf(trace string) (string, error) {
+	f, err := os.Open(trace)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	events, err := timeline.Read(f)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", trace, err)
+	}
+	u := timeline.Busy(events)
+	if u.Ran < minBuilt {
+		return "", nil
+	}
+	return fmt.Sprintf(" The run that built most of it took %.0f s of the time of its %d workers, who were busy %.1f %% of the time in which steps were ready.", u.Ran.Seconds(), u.Workers, 100*u.Share()), nil
 }
 
 // file is a regular file of a tree that is not empty.
