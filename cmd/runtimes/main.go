@@ -19,6 +19,7 @@ import (
 	"hallmark/internal/app"
 	"hallmark/internal/archive"
 	"hallmark/internal/digest"
+	"hallmark/internal/ecosystem/pypi"
 	"hallmark/internal/policy"
 	"hallmark/internal/record"
 	"hallmark/internal/status"
@@ -189,9 +190,10 @@ func section(name string, r *app.Report) string {
 	}
 	for _, row := range r.Document.Artifacts {
 		var first, second time.Duration
-		// A recipe comes to two steps, of which the one that compiles is not the artifact's.
+		// A recipe comes to two steps, of which the one that compiles is not the artifact's; a
+		// portable wheel is an artifact of its own.
 		for _, st := range r.Solved.Plan.Steps {
-			if st.PURL.Type() != row.PURL.Type() || st.PURL.Name() != row.PURL.Name() {
+			if st.PURL.Type() != row.PURL.Type() || st.PURL.Name() != row.PURL.Name() || pypi.IsPortable(st.PURL) != pypi.IsPortable(row.PURL) {
 				continue
 			}
 			for _, x := range r.Input.Steps[st.ID].Builds {
@@ -215,7 +217,7 @@ func section(name string, r *app.Report) string {
 		if row.Digest != nil {
 			id = "`" + row.Digest.Hex() + "`"
 		}
-		fmt.Fprintf(&b, "| %s %s | %s | %s | %.1f | %.1f | %s |\n", row.PURL.Name(), row.PURL.Version(), class, same, first.Seconds(), second.Seconds(), id)
+		fmt.Fprintf(&b, "| %s | %s | %s | %.1f | %.1f | %s |\n", row.PURL.Label(), class, same, first.Seconds(), second.Seconds(), id)
 	}
 	fmt.Fprintf(&b, "\nAll builds of all its steps together: %.0f s of wall clock. Seed, at build time alone: %s.\n", all.Seconds(), status.Bytes(s.SeedBytesBuild))
 	return b.String()
