@@ -23,10 +23,12 @@ import (
 	"hallmark/internal/app"
 	"hallmark/internal/canonical"
 	"hallmark/internal/digest"
+	"hallmark/internal/ecosystem/system"
 	"hallmark/internal/plan"
 	"hallmark/internal/record"
 	"hallmark/internal/sandbox"
 	"hallmark/internal/store"
+	"hallmark/recipes"
 )
 
 // noopStep is row a: a step that does nothing, against runc and against Nix. The
@@ -171,15 +173,23 @@ func (c *capture) Run(ctx context.Context, s sandbox.Spec) (*sandbox.Result, err
 // at is the catalog time of what is built here.
 var at = time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC)
 
-// realBuilds is row b: a package of C and a large one without, against the same
-// commands in a root of the same layers without a sandbox.
+// realBuilds is row b: a package of C, a large one without, and a recipe, against the
+// same commands in a root of the same layers without a sandbox.
 func realBuilds(t *testing.T) ([]Row, error) {
 	if os.Geteuid() != 0 {
 		return nil, absent{"the plain build needs root, for chroot"}
 	}
 	var out []Row
-	for _, p := range []struct{ id, name, what string }{{"b-c", "sqlalchemy", "SQLAlchemy, built with Cython and a C compiler"}, {"b-pure", "django", "Django, 2,700 files of Python"}} {
-		spec, err := specOf(t, p.name)
+	for _, p := range []struct {
+		id, name, what string
+		step           func(row string) string // which step of the row is measured
+	}{
+		{"b-c", "sqlalchemy", "SQLAlchemy, built with Cython and a C compiler", func(row string) string { return row }},
+		{"b-pure", "django", "Django, 2,700 files of Python", func(row string) string { return row }},
+		// What it installs, its own tests included; then there is the step that splits that.
+		{"b-recipe", "sys:" + benchRecipe, "Expat, a recipe: configured, compiled, tested, installed", func(row string) string { return row + "?layer=build" }},
+	} {
+		spec, err := specOf(t, p.name, p.step)
 		if err != nil {
 			return nil, err
 		}
@@ -206,11 +216,25 @@ func realBuilds(t *testing.T) ([]Row, error) {
 	return out, nil
 }
 
-// specOf builds a package with its closure, once in the life of the work folder,
-// and gives what its own build runs.
-func specOf(t *testing.T, name string) (sandbox.Spec, error) {
+// benchRecipe is a library whose own tests run in its build.
+const benchRecipe = "expat"
+
+// recipeOnTheSeed is a catalog of one recipe, which is thus built on the seed's C library:
+// ours would have to be built first.
+func recipeOnTheSeed() (system.Catalog, error) {
+	const name = benchRecipe + ".yaml"
+	b, err := recipes.Files.ReadFile("sys/" + name)
+	if err != nil {
+		return nil, err
+	}
+	return system.Catalog{}.With([]system.File{{Name: name, Text: string(b)}})
+}
+
+// specOf builds a package or a recipe with its closure, once in the life of the work
+// folder, and gives what its own build runs, in the step that step gives of its purl.
+func specOf(t *testing.T, name string, step func(row string) string) (sandbox.Spec, error) {
 	work := workFolder(t, "data")
-	a, err := app.Open(t.Context(), app.Config{Data: work}, true)
+	a, err := app.Open(t.Context(), app.Config{Data: work, Recipes: recipeOnTheSeed}, true)
 	if err != nil {
 		return sandbox.Spec{}, err
 	}
@@ -225,12 +249,12 @@ func specOf(t *testing.T, name string) (sandbox.Spec, error) {
 	if err != nil {
 		return sandbox.Spec{}, err
 	}
-	kept := filepath.Join(filepath.Dir(work), "spec-"+name+".json")
+	kept := filepath.Join(filepath.Dir(work), "spec-"+strings.TrimPrefix(name, "sys:")+".json")
 	for _, row := range rows {
 		if !row.Asked {
 			continue
 		}
-		if s, ok := c.specs[string(row.PURL)]; ok {
+		if s, ok := c.specs[step(string(row.PURL))]; ok {
 			b, err := json.Marshal(s)
 			if err != nil {
 				return s, err
