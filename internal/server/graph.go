@@ -465,7 +465,7 @@ func fits(s string, most int) string {
 // node is an artifact in the picture.
 func (c Closure) node(i int, at [2]int, base string) graphNode {
 	n := c.Nodes[i]
-	v := graphNode{X: at[0], Y: at[1], Kind: "community", Name: fits(n.PURL.Name(), nameRunes), Version: fits(n.PURL.Version(), versionRunes), Root: i == 0, Icon: communityIcon}
+	v := graphNode{X: at[0], Y: at[1], Kind: "community", Name: fits(n.PURL.Name(), nameRunes), Version: fits(versionOf(n.PURL), versionRunes), Root: i == 0, Icon: communityIcon}
 	word := "community"
 	switch {
 	case n.Missing:
@@ -477,8 +477,8 @@ func (c Closure) node(i int, at [2]int, base string) graphNode {
 	if n.Own != "" {
 		v.Hint += ": " + n.Own
 	}
-	v.Label = strings.TrimSpace(n.PURL.Name()+" "+n.PURL.Version()) + ", " + v.Hint
-	if v.Name != n.PURL.Name() || v.Version != n.PURL.Version() {
+	v.Label = strings.TrimSpace(n.PURL.Name()+" "+versionOf(n.PURL)) + ", " + v.Hint
+	if v.Name != n.PURL.Name() || v.Version != versionOf(n.PURL) {
 		v.Hint = v.Label
 	}
 	if n.Digest != "" && i != 0 {
@@ -518,7 +518,7 @@ func (c Closure) rows(p part, base string) []graphRow {
 	}
 	var out []graphRow
 	for _, n := range p.nodes[1:] {
-		r := graphRow{ClosureNode: c.Nodes[n], Name: c.Nodes[n].PURL.Name(), Version: c.Nodes[n].PURL.Version(), Under: names[n]}
+		r := graphRow{ClosureNode: c.Nodes[n], Name: c.Nodes[n].PURL.Name(), Version: versionOf(c.Nodes[n].PURL), Under: names[n]}
 		if r.Digest != "" {
 			r.Link = base + r.Digest.Hex()
 		}

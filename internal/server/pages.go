@@ -429,9 +429,17 @@ func shorten(commit string) string {
 	return commit
 }
 
+// versionOf is a package's version, with what tells it from others of that version.
+func versionOf(u purl.PURL) string {
+	if u.Version() == "" {
+		return ""
+	}
+	return strings.TrimPrefix(u.Label(), u.Name()+" ")
+}
+
 // rowView is a row of a table; link gives the address of another artifact's row.
 func (s *Server) rowView(ctx context.Context, p *Project, row status.Row, anchor string, link func(purl.PURL) string, t takes, builders map[string]string) rowView {
-	rv := rowView{Row: row, Anchor: anchor, Name: row.PURL.Name(), Version: strings.TrimPrefix(row.PURL.Label(), row.PURL.Name()+" ")}
+	rv := rowView{Row: row, Anchor: anchor, Name: row.PURL.Name(), Version: versionOf(row.PURL)}
 	if row.Digest != nil {
 		signed := p.Signed[*row.Digest]
 		if p.Signed == nil {
