@@ -16,8 +16,9 @@ import (
 // Shell opens a shell in the root of one build: of an artifact or package that is
 // known here (r is the project's report, nil if there is none), else of a
 // requirement that is planned for it as of a time. Of several steps that the name
-// means it is the one that failed, a backend's query included. Nothing that is
-// done there is recorded or kept; tell is called before it begins.
+// means it is the one that failed, a backend's query included, or of a recipe the one
+// that its runtime's layer is made of. Nothing that is done there is recorded or kept;
+// tell is called before it begins.
 func (a *App) Shell(ctx context.Context, r *Report, dir, what string, at time.Time, sh sandbox.Shell, tell func(build.Entered)) (*sandbox.ShellResult, error) {
 	steps, err := a.logSteps(ctx, r, what)
 	if err != nil && !fault.Is(err, fault.NotFound) {
@@ -41,17 +42,38 @@ func (a *App) Shell(ctx context.Context, r *Report, dir, what string, at time.Ti
 		if err := a.knownSteps(ctx, id, known); err != nil {
 			return nil, err
 		}
-		builds, err := (records{a}).Builds(ctx, id)
+		failed, err := a.lastFailed(ctx, id)
 		if err != nil {
 			return nil, err
 		}
-		if n := len(builds); chosen == nil || n > 0 && builds[n-1].Outcome == record.Failed {
-			s := known[id]
+		if s := known[id]; chosen == nil || failed {
 			chosen = &s
+		}
+	}
+	// What a runtime has of a package is made of all that it installs, in another step.
+	for _, id := range chosen.Deps() {
+		s := known[id]
+		if s.PURL.Type() != chosen.PURL.Type() || s.PURL.Name() != chosen.PURL.Name() || s.PURL.Version() != chosen.PURL.Version() {
+			continue
+		}
+		failed, err := a.lastFailed(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if failed {
+			chosen = &s
+			break
 		}
 	}
 	a.progress.Stage("prepare")
 	return e.Shell(ctx, *chosen, known, sh, tell)
+}
+
+// lastFailed tells whether the newest build of a step failed.
+func (a *App) lastFailed(ctx context.Context, step digest.Digest) (bool, error) {
+	builds, err := records{a}.Builds(ctx, step)
+	n := len(builds)
+	return err == nil && n > 0 && builds[n-1].Outcome == record.Failed, err
 }
 
 // planFor plans a requirement and gives the step of what was asked for, or the

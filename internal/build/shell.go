@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hallmark/internal/digest"
+	"hallmark/internal/ecosystem"
 	"hallmark/internal/fault"
 	"hallmark/internal/plan"
 	"hallmark/internal/record"
@@ -79,7 +80,7 @@ func (e *Engine) Shell(ctx context.Context, s plan.Step, known map[digest.Digest
 	limits.Wall = shellTime
 	spec := sandbox.Spec{Name: string(s.PURL) + " (shell)", Args: cmd.Args, Env: append(append([]string{}, cmd.Env...), "MAKEFLAGS=-j1"), Dir: "/build",
 		Limits: limits, Trees: []sandbox.Tree{{From: prep.Dir, To: "/build/src"}},
-		Files: []sandbox.File{{Path: StepCommand, Data: []byte("#!/bin/sh\n# What the build runs.\ncd /build && exec " + quoted(cmd.Args) + "\n"), Mode: 0o755}}}
+		Files: []sandbox.File{{Path: StepCommand, Data: stepScript(cmd), Mode: 0o755}}}
 	for p, data := range cmd.Files {
 		spec.Files = append(spec.Files, sandbox.File{Path: p, Data: data, Mode: 0o444})
 	}
@@ -97,6 +98,15 @@ func (e *Engine) Shell(ctx context.Context, s plan.Step, known map[digest.Digest
 	}
 	tell(in)
 	return runner.Shell(ctx, spec, sh)
+}
+
+// stepScript runs a build's command as often as somebody likes.
+func stepScript(cmd ecosystem.Command) []byte {
+	s := "#!/bin/sh\n# What the build runs.\n"
+	if len(cmd.Makes) > 0 {
+		s += "rm -rf -- " + quoted(cmd.Makes) + "\n"
+	}
+	return []byte(s + "cd /build && exec " + quoted(cmd.Args) + "\n")
 }
 
 // quoted writes words as a shell reads them.

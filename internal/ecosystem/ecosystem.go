@@ -16,6 +16,7 @@ type Command struct {
 	Args  []string
 	Env   []string          // exactly the environment that the step declares, sorted
 	Files map[string][]byte // small read-only files to lay into the root, by absolute path
+	Makes []string          // folders that it makes, by absolute path: where they are there already, it ends
 }
 
 // Product is what a build made, after its language has looked at it.

@@ -86,7 +86,7 @@ func (Language) Command(s plan.Step) (ecosystem.Command, error) {
 		}
 		files[fmt.Sprintf("%s/%02d-%s", phasePath, i, p.Name)] = []byte(p.Run)
 	}
-	return ecosystem.Command{Args: []string{"/bin/sh", driverPath, s.PURL.Name(), outputPath + "/" + FileName(s.PURL)}, Env: env, Files: files}, nil
+	return ecosystem.Command{Args: []string{"/bin/sh", driverPath, s.PURL.Name(), outputPath + "/" + FileName(s.PURL)}, Env: env, Files: files, Makes: []string{destPath}}, nil
 }
 
 // linked reads the linkage of an ELF file of a layer; nil where there is none.
