@@ -218,13 +218,19 @@ func newProjectIn(t *testing.T, data, name string, env []string, reqs ...string)
 // onUnproven sets what the project does with what cannot be proven.
 func (p project) onUnproven(t *testing.T, what string) {
 	t.Helper()
+	p.set(t, "on_unproven", what)
+}
+
+// set gives a key of hallmark.yaml a value of one line.
+func (p project) set(t *testing.T, key, value string) {
+	t.Helper()
 	name := filepath.Join(p.dir, "hallmark.yaml")
 	b, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := slices.DeleteFunc(strings.Split(string(b), "\n"), func(l string) bool { return strings.HasPrefix(l, "on_unproven:") })
-	text := strings.TrimRight(strings.Join(lines, "\n"), "\n") + "\non_unproven: " + what + "\n"
+	lines := slices.DeleteFunc(strings.Split(string(b), "\n"), func(l string) bool { return strings.HasPrefix(l, key+":") })
+	text := strings.TrimRight(strings.Join(lines, "\n"), "\n") + "\n" + key + ": " + value + "\n"
 	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -210,3 +210,39 @@ func layerFiles(t *testing.T, name string) []string {
 		}
 	}
 }
+
+// TestRecipeShell: the root of a recipe's failed build can be entered, with its source,
+// its inputs and its command; what is done there is not kept.
+func TestRecipeShell(t *testing.T) {
+	need(t)
+	p := project{dir: t.TempDir(), data: world.data}
+	p.run(t, done, "init", "acme/shell", "--at-time", catalog)
+	onTheSeed(t, p.dir, "zlib")
+	ownRecipe(t, p.dir, "broken", "name: broken\n"+zlibSource+`needs:
+  build: [zlib]
+build:
+  system: none
+phases:
+  install: |
+    mkdir -p "$DEST/usr/share"
+    cp mended "$DEST/usr/share/"
+`)
+	p.run(t, done, "install", "sys:broken")
+	d := p.status(t, done, "builds")
+	r := row(t, d, "broken")
+	if r.Status != status.Blocked { // the runtime's layer, by the one that it is made of
+		t.Fatalf("%s", show(r))
+	}
+	o := p.enter(t, done, "ls src/zlib.h /usr/include/zlib.h; hallmark-step 2>&1 | grep -c 'cannot stat.*mended'; echo yes >src/mended; hallmark-step >/dev/null 2>&1; ls /out\n", string(r.PURL))
+	if !strings.HasPrefix(o.stdout, "/usr/include/zlib.h\nsrc/zlib.h\n") || !strings.HasSuffix(o.stdout, ".layer.tar\n") || strings.Contains(o.stdout, "\n0\n") {
+		t.Errorf("in the root of the failed build: %s", o)
+	}
+	for _, want := range []string{"The root of the build of " + string(r.PURL) + "?layer=build", "it failed: ", "pkg:generic/zlib@1.2.13", "Nothing is recorded"} {
+		if !strings.Contains(o.stderr, want) {
+			t.Errorf("it does not say %q: %s", want, o)
+		}
+	}
+	if after := row(t, p.status(t, done, "status"), "broken"); show(after) != show(r) {
+		t.Errorf("before %s, after %s", show(r), show(after))
+	}
+}

@@ -72,6 +72,22 @@ func TestSecondKernel(t *testing.T) {
 	p.run(t, done, "verify")
 }
 
+// enter gives a script to a shell in the root of a build, and demands an exit code.
+func (p project) enter(t *testing.T, code int, script string, args ...string) output {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := p.command(ctx, append([]string{"build", "--shell"}, args...)...)
+	var stdout, stderr strings.Builder
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(script), &stdout, &stderr
+	_ = cmd.Run()
+	o := output{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+	if o.code != code {
+		t.Fatalf("hallmark build --shell: want exit code %d, have %s", code, o)
+	}
+	return o
+}
+
 // TestBuildShell: a shell in the root of a build has its inputs and its command,
 // in the project and out of it, also where the build failed; nothing of it counts.
 func TestBuildShell(t *testing.T) {
@@ -83,21 +99,7 @@ func TestBuildShell(t *testing.T) {
 	if r.Status != status.Failed {
 		t.Fatalf("%s", show(r))
 	}
-	enter := func(q project, code int, script string, args ...string) output {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-		defer cancel()
-		cmd := q.command(ctx, append([]string{"build", "--shell"}, args...)...)
-		var stdout, stderr strings.Builder
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(script), &stdout, &stderr
-		_ = cmd.Run()
-		o := output{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
-		if o.code != code {
-			t.Fatalf("hallmark build --shell: want exit code %d, have %s", code, o)
-		}
-		return o
-	}
-	o := enter(p, done, "cat src/data/x; ls /out; hallmark-step 2>&1 | tail -1; sed -i \"s/raise SystemExit.*/value = 'mended'/\" src/*.py; hallmark-step >/dev/null 2>&1; ls /out; id -u\n", string(r.PURL))
+	o := p.enter(t, done, "cat src/data/x; ls /out; hallmark-step 2>&1 | tail -1; sed -i \"s/raise SystemExit.*/value = 'mended'/\" src/*.py; hallmark-step >/dev/null 2>&1; ls /out; id -u\n", string(r.PURL))
 	if !strings.HasPrefix(o.stdout, "y") || !strings.Contains(o.stdout, "no such luck") || !strings.HasSuffix(o.stdout, ".whl\n1000\n") {
 		t.Errorf("in the root of the failed build: %s", o)
 	}
@@ -106,7 +108,7 @@ func TestBuildShell(t *testing.T) {
 			t.Errorf("it does not say %q: %s", want, o)
 		}
 	}
-	o = enter(p, failed, "python3 -c 'import socket; socket.create_connection((\"192.0.2.1\", 80))' 2>/dev/null; exit 9\n", string(r.PURL))
+	o = p.enter(t, failed, "python3 -c 'import socket; socket.create_connection((\"192.0.2.1\", 80))' 2>/dev/null; exit 9\n", string(r.PURL))
 	if !strings.Contains(o.stderr, "reached for: connect 192.0.2.1:80") || !strings.Contains(o.stderr, "status 9") {
 		t.Errorf("%s", o)
 	}
@@ -117,10 +119,10 @@ func TestBuildShell(t *testing.T) {
 	}
 	// A folder without a project: the package is planned for it.
 	q := project{dir: t.TempDir(), data: p.data, env: env}
-	if o := enter(q, done, "ls /build/src/data\n", "e2e-broken", "--at-time", catalog); o.stdout != "x\n" {
+	if o := q.enter(t, done, "ls /build/src/data\n", "e2e-broken", "--at-time", catalog); o.stdout != "x\n" {
 		t.Errorf("out of a project: %s", o)
 	}
-	if o := enter(q, failed, "true\n", "sha256:"+strings.Repeat("ab", 32)); !strings.Contains(o.stderr, "no build") {
+	if o := q.enter(t, failed, "true\n", "sha256:"+strings.Repeat("ab", 32)); !strings.Contains(o.stderr, "no build") {
 		t.Errorf("%s", o)
 	}
 	if left, err := filepath.Glob(filepath.Join(p.data, "tmp", "*", "*")); err != nil || len(left) > 0 {
