@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -114,8 +113,6 @@ type elfNeeds struct {
 	libs     []string            // DT_NEEDED
 	versions map[string][]string // symbol versions by library
 	runpath  []string            // DT_RUNPATH or DT_RPATH, split
-	shuts    bool                // it has a DT_RUNPATH, which counts for itself alone
-	handed   []string            // folders in which those that load it look on its behalf
 	problem  string              // if it cannot be judged
 	fpectl   bool                // uses the symbols of a Python built with fpectl
 }
@@ -222,24 +219,8 @@ func (p ManylinuxProfile) promises(needs []elfNeeds, inside map[string][]string)
 }
 
 // finds tells whether the loader finds lib inside the wheel, through a path that
-// begins at the file's own place ($ORIGIN, ld.so(8)), or at that of a file that loads it.
+// begins at the file's own place ($ORIGIN, ld.so(8)).
 func (n elfNeeds) finds(lib string, inside map[string][]string) bool {
-	return n.found(lib, inside) != ""
-}
-
-// found is where in the wheel the loader finds lib; empty if it does not.
-func (n elfNeeds) found(lib string, inside map[string][]string) string {
-	for _, dir := range slices.Concat(n.folders(), n.handed) {
-		if want := path.Join(dir, lib); slices.Contains(inside[lib], want) {
-			return want
-		}
-	}
-	return ""
-}
-
-// folders are those in the wheel in which the loader looks.
-func (n elfNeeds) folders() []string {
-	var out []string
 	for _, rp := range n.runpath {
 		rest, ok := strings.CutPrefix(rp, "$ORIGIN")
 		if !ok {
@@ -247,62 +228,15 @@ func (n elfNeeds) folders() []string {
 				continue
 			}
 		}
-		out = append(out, path.Join(path.Dir(n.path), rest))
+		want := path.Join(path.Dir(n.path), rest, lib)
+		for _, p := range inside[lib] {
+			if p == want {
+				return true
+			}
+		}
 	}
-	return out
+	return false
 }
-
-// hand works out in which folders the loader looks for a file's libraries because of what
-// loads that file: a DT_RPATH counts for all that is loaded because of it, unless a
-// DT_RUNPATH is there (ld.so(8)). What counts is what all in the wheel that load the file
-// agree on, whichever of them comes first.
-func hand(needs []elfNeeds, inside map[string][]string) {
-	at := map[string]int{}
-	for i, n := range needs {
-		at[n.path] = i
-	}
-	for range maxHanded {
-		loaders := make([][]int, len(needs))
-		for i, n := range needs {
-			for _, lib := range n.libs {
-				if j, ok := at[n.found(lib, inside)]; ok && j != i {
-					loaders[j] = append(loaders[j], i)
-				}
-			}
-		}
-		changed := false
-		for j := range needs {
-			if needs[j].shuts {
-				continue
-			}
-			var common []string
-			for k, i := range loaders[j] {
-				var hands []string
-				if !needs[i].shuts {
-					hands = slices.Concat(needs[i].folders(), needs[i].handed)
-				}
-				if k == 0 {
-					common = hands
-				} else {
-					common = slices.DeleteFunc(slices.Clone(common), func(d string) bool { return !slices.Contains(hands, d) })
-				}
-			}
-			slices.Sort(common)
-			common = slices.Compact(common)
-			changed = changed || !slices.Equal(common, needs[j].handed)
-			needs[j].handed = common
-		}
-		if !changed {
-			return
-		}
-	}
-	for j := range needs { // it does not settle: nothing is taken for granted
-		needs[j].handed = nil
-	}
-}
-
-// maxHanded bounds how long a chain of libraries in a wheel may be.
-const maxHanded = 50
 
 // elfFiles reads every ELF member, and lists where in the environment each base
 // name is.
@@ -334,7 +268,6 @@ func (o *openedWheel) elfFiles() (needs []elfNeeds, inside map[string][]string, 
 		}
 		done()
 	}
-	hand(needs, inside)
 	return needs, inside, nil
 }
 
@@ -372,7 +305,6 @@ func readELF(r io.ReaderAt, place string) (n *elfNeeds) {
 			n.runpath = append(n.runpath, strings.Split(p, ":")...)
 		}
 		if len(n.runpath) > 0 {
-			n.shuts = tag == elf.DT_RUNPATH
 			break // DT_RUNPATH, where it is, silences DT_RPATH
 		}
 	}

@@ -202,28 +202,3 @@ func TestAcceptPortable(t *testing.T) {
 		}
 	}
 }
-
-// TestHandedFolders: a library that a wheel carries finds others by the DT_RPATH of what
-// loads it, as ld.so has it, as long as all that load it agree.
-func TestHandedFolders(t *testing.T) {
-	inside := map[string][]string{"a.so": {"d/a.so"}, "b.so": {"d/b.so"}, "x.so": {"x.so"}, "y.so": {"y.so"}}
-	wheel := func(shuts bool, second string) bool {
-		needs := []elfNeeds{
-			{path: "x.so", libs: []string{"a.so"}, runpath: []string{"$ORIGIN/d"}, shuts: shuts},
-			{path: "y.so", libs: []string{"a.so"}, runpath: []string{second}},
-			{path: "d/a.so", libs: []string{"b.so"}},
-			{path: "d/b.so"},
-		}
-		hand(needs, inside)
-		return needs[2].finds("b.so", inside)
-	}
-	if !wheel(false, "$ORIGIN/d") {
-		t.Error("what loads it hands it on")
-	}
-	if wheel(true, "$ORIGIN/d") {
-		t.Error("a DT_RUNPATH is nobody else's")
-	}
-	if !wheel(false, "$ORIGIN/e") {
-		t.Error("what does not find it does not load it")
-	}
-}
