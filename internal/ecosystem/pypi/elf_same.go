@@ -37,6 +37,7 @@ type elfImage struct {
 	loads   []*elf.Prog
 	others  []elf.ProgHeader // that must stay as they are, sorted
 	dynamic []elf.Dyn64      // without names and DT_NULL
+	strings []byte           // the table of names
 	names   elfNames
 }
 
@@ -142,6 +143,11 @@ func (m *elfImage) readDynamic(p *elf.Prog) error {
 		all = append(all, d)
 	}
 	m.dynamic = all
+	table, _ := m.value(elf.DT_STRTAB)
+	size, _ := m.value(elf.DT_STRSZ)
+	if m.strings, err = m.bytes(table, size); err != nil {
+		return fmt.Errorf("its table of names: %w", err)
+	}
 	var rest []elf.Dyn64
 	for _, d := range all {
 		var into *[]string
@@ -196,15 +202,11 @@ func (m *elfImage) value(t elf.DynTag) (uint64, bool) {
 
 // name reads a name of the table of names.
 func (m *elfImage) name(at uint64) (string, error) {
-	table, _ := m.value(elf.DT_STRTAB)
-	size, _ := m.value(elf.DT_STRSZ)
-	if at >= size {
+	if at >= uint64(len(m.strings)) {
 		return "", errors.New("a name of it is outside its table of names")
 	}
-	b, err := m.bytes(table+at, min(size-at, maxELFName))
-	if err != nil {
-		return "", err
-	}
+	b := m.strings[at:]
+	b = b[:min(len(b), maxELFName)]
 	i := bytes.IndexByte(b, 0)
 	if i < 0 {
 		return "", errors.New("a name of it has no end")
