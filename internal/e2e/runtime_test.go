@@ -199,7 +199,17 @@ phases:
     nm libstatic.so.1 | grep -q ' t __udivti3$'
     cp libstatic.so.1 "$DEST/usr/lib/x86_64-linux-gnu/"
 `)
-	p.run(t, done, "install", "sys:static")
+	// A text, made where the library is there.
+	ownRecipe(t, p.dir, "text", "name: text\n"+zlibSource+`build:
+  system: none
+needs:
+  build: [static]
+phases:
+  install: |
+    mkdir -p "$DEST/usr/share/text"
+    nm /usr/lib/x86_64-linux-gnu/libstatic.so.1 >"$DEST/usr/share/text/symbols"
+`)
+	p.run(t, done, "install", "sys:static", "sys:text")
 	d := p.status(t, done, "builds")
 	if r := row(t, d, "static"); r.Class != policy.Secure {
 		t.Fatalf("first-light names what a compiler links into everything: %s", show(r))
@@ -240,6 +250,9 @@ phases:
 	if x, ok := reason(r, policy.SeedInRuntime); !ok || r.Class != policy.Community || *r.Grade != policy.Built || x.Artifact != r.PURL ||
 		!strings.Contains(x.Message, "/usr/lib/gcc/x86_64-linux-gnu/12/") || d.Policy != "urn:hallmark:policy:from-source:v1" {
 		t.Errorf("with a static library of the seed inside: %s", show(r))
+	}
+	if r := row(t, d, "text"); r.Class != policy.Secure {
+		t.Errorf("what has nothing of the seed inside, and was built with what has: %s", show(r))
 	}
 	p.run(t, denied, "status", "--min-secure", "100")
 	if o := p.run(t, done, "why", string(r.PURL)); !strings.Contains(o.stdout, policy.SeedInRuntime) {

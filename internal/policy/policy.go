@@ -69,13 +69,18 @@ type Reason struct {
 // Policy is data: versioned, named by URI and digest. schemas/policy.v1.json
 // describes it; unknown fields are errors.
 type Policy struct {
-	URI                  string   `json:"uri" yaml:"uri"`                                             // urn:hallmark:policy:NAME:vN
-	Description          string   `json:"description" yaml:"description"`                             // what it demands, and what it does not
-	Caveats              []string `json:"caveats,omitempty" yaml:"caveats"`                           // shown wherever the policy's name is
-	Axes                 []string `json:"axes" yaml:"axes"`                                           // axes that the second build must have varied
-	MinBuilds            int      `json:"min_builds" yaml:"min_builds"`                               // completed builds that must agree, at least 2
-	Seeds                []string `json:"seeds" yaml:"seeds"`                                         // digests of the seeds that may stand outside, at build time
-	RuntimeSeedAllowed   []string `json:"runtime_seed_allowed,omitempty" yaml:"runtime_seed_allowed"` // paths of the seed that may be linked in
+	URI                string   `json:"uri" yaml:"uri"`                                             // urn:hallmark:policy:NAME:vN
+	Description        string   `json:"description" yaml:"description"`                             // what it demands, and what it does not
+	Caveats            []string `json:"caveats,omitempty" yaml:"caveats"`                           // shown wherever the policy's name is
+	Axes               []string `json:"axes" yaml:"axes"`                                           // axes that the second build must have varied
+	MinBuilds          int      `json:"min_builds" yaml:"min_builds"`                               // completed builds that must agree, at least 2
+	Seeds              []string `json:"seeds" yaml:"seeds"`                                         // digests of the seeds that may stand outside, at build time
+	RuntimeSeedAllowed []string `json:"runtime_seed_allowed,omitempty" yaml:"runtime_seed_allowed"` // paths of the seed that may be linked in
+	// BuildLayerSeedAllowed are paths of the seed that may also be linked into what a
+	// recipe installs for builds alone (?layer=build), which no runtime has. What of it
+	// comes on into a runtime's layer is measured there.
+	BuildLayerSeedAllowed []string `json:"build_layer_seed_allowed,omitempty" yaml:"build_layer_seed_allowed"`
+
 	RequireControlGroups bool     `json:"require_control_groups" yaml:"require_control_groups"`
 	ScoreFloor           *float64 `json:"score_floor,omitempty" yaml:"score_floor"` // nil: no score condition, which Caveats must say
 	Platform             []string `json:"platform" yaml:"platform"`                 // what the user's machine provides; not counted
@@ -150,8 +155,9 @@ func own(e Evidence, p Policy) []Reason {
 		add(SeedInRuntime, "How many bytes of the seed ended up inside it was not measured.")
 	}
 	var linked []string
+	layer := e.PURL.Qualifier("layer") == "build"
 	for _, s := range e.SeedInRuntime {
-		if !contains(p.RuntimeSeedAllowed, s) {
+		if !contains(p.RuntimeSeedAllowed, s) && !(layer && contains(p.BuildLayerSeedAllowed, s)) {
 			linked = append(linked, s)
 		}
 	}

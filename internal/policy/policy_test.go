@@ -302,9 +302,35 @@ func TestFromSource(t *testing.T) {
 	if len(whole.RuntimeSeedAllowed) != 0 || len(light.RuntimeSeedAllowed) == 0 {
 		t.Errorf("files of the seed that may be inside: %v", whole.RuntimeSeedAllowed)
 	}
-	light.URI, light.Description, light.RuntimeSeedAllowed, light.Platform = whole.URI, whole.Description, nil, whole.Platform
+	if !reflect.DeepEqual(whole.BuildLayerSeedAllowed, light.RuntimeSeedAllowed) {
+		t.Errorf("in layers for builds: %v", whole.BuildLayerSeedAllowed)
+	}
+	light.URI, light.Description, light.Platform = whole.URI, whole.Description, whole.Platform
+	light.RuntimeSeedAllowed, light.BuildLayerSeedAllowed = nil, whole.BuildLayerSeedAllowed
 	if !reflect.DeepEqual(light, whole) {
 		t.Errorf("it demands otherwise:\n%+v\nthan\n%+v", whole, light)
+	}
+}
+
+// TestSeedInLayersForBuilds: what a policy lets into a layer for builds it does not let
+// into the runtime's layer of the same recipe, nor anything else into either.
+func TestSeedInLayersForBuilds(t *testing.T) {
+	p := demanding()
+	p.RuntimeSeedAllowed, p.BuildLayerSeedAllowed = nil, []string{"/crti.o"}
+	for _, c := range []struct {
+		purl   purl.PURL
+		inside string
+		secure bool
+	}{
+		{"pkg:generic/bison@3?layer=build", "/crti.o", true}, {"pkg:generic/bison@3", "/crti.o", false}, {"pkg:generic/bison@3?layer=build", "/libz.a", false},
+		{"pkg:pypi/bison@3?wheel=portable", "/crti.o", false}, {"pkg:generic/bison@3?layer=other", "/crti.o", false},
+	} {
+		e := perfect("bison")
+		e.PURL, e.SeedInRuntime = c.purl, []string{c.inside}
+		v := policy.Classify([]policy.Evidence{e}, p, time.Now())[e.PURL]
+		if (v.Class == policy.Secure) != c.secure || !c.secure && v.Reasons[0].Code != policy.SeedInRuntime {
+			t.Errorf("%s with %s: %+v", c.purl, c.inside, v)
+		}
 	}
 }
 
