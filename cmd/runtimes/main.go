@@ -28,7 +28,7 @@ import (
 
 func main() {
 	data := flag.String("data", "", "the data directory")
-	installed := flag.String("installed", "", "where the runtimes are installed, each in a folder of its name, beside what its check said (NAME.said)")
+	installed := flag.String("installed", "", "where the runtimes are installed, each in a folder of its name, beside its project (NAME.project) and what its check said (NAME.said)")
 	flag.Parse()
 	if err := run(*data, *installed, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "runtimes:", err)
@@ -54,7 +54,7 @@ func run(data, installed string, names []string) error {
 	fmt.Printf("# Runtimes\n\nWhole runtimes, built from source down to the C library. `make runtime` builds them, installs each, runs its check in it and makes this page; `sample/runtimes` has what each asks for and its check. Measured on %s. Times are seconds of wall clock, other builds beside them.\n",
 		time.Now().UTC().Format(time.DateOnly))
 	for _, name := range names {
-		r, err := a.Newest(ctx, filepath.Join("sample", "runtimes", name))
+		r, err := a.Newest(ctx, filepath.Join(installed, name+".project"))
 		if err != nil {
 			return err
 		}
