@@ -41,7 +41,7 @@ fuzz: ## Run each fuzz target for FUZZTIME
 coverage-report: ## Build 60 popular packages and write docs/coverage.md (most of an hour)
 	@scripts/coverage-report
 
-runtime: ## Build whole runtimes (Python, Perl, Tcl) down to the C library and write docs/runtimes.md (hours; RUNTIMES="tcl" for some)
+runtime: ## Build whole runtimes (Python, Perl, Ruby, Tcl) down to the C library and write docs/runtimes.md (hours; RUNTIMES="tcl" for some)
 	@scripts/runtime
 
 faults: ## 200 kills of a command and 50 of a server at random moments, every byte flipped: what make test does a part of
